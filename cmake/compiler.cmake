@@ -1,0 +1,15 @@
+# Warnings, sanitizers and the few definitions that every target shares.
+add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+                    -Wpointer-arith -Wno-unused-parameter -fno-omit-frame-pointer -fvisibility=default)
+add_compile_definitions(_GNU_SOURCE MW_VERSION="${PROJECT_VERSION}")
+if(MW_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(MW_DEBUG)
+  add_compile_definitions(MW_DEBUG=1)
+endif()
+if(MW_SANITIZE)
+  add_compile_options(-fsanitize=${MW_SANITIZE} -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=${MW_SANITIZE})
+  add_compile_definitions(MW_SANITIZE=1)
+endif()

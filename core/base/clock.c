@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#include "base/clock.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+
+static _Atomic int64_t shift_us;
+
+int64_t mw_clock_wall_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + atomic_load_explicit(&shift_us, memory_order_relaxed);
+}
+
+int64_t mw_clock_mono_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void mw_clock_shift(int64_t delta_us) { atomic_fetch_add(&shift_us, delta_us); }
+
+int mw_clock_format(int64_t wall_us, char text[MW_CLOCK_TEXT]) {
+  int64_t micros = wall_us % 1000000;
+  time_t seconds = (time_t)(wall_us / 1000000);
+  if (micros < 0) micros += 1000000, seconds--;
+  struct tm tm;
+  gmtime_r(&seconds, &tm);
+  return snprintf(text, MW_CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", (tm.tm_year + 1900) % 10000,
+                  tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)micros);
+}

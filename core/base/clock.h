@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Two clocks. The wall clock says when (stored, shown); the monotonic clock says how long (deadlines, durations).
+// Thread-safe. Specs shift both with mw_clock_shift.
+
+#include <stdint.h>
+
+/* ffi-begin */
+int64_t mw_clock_wall_us(void);
+int64_t mw_clock_mono_ns(void);
+void mw_clock_shift(int64_t delta_us);
+/* ffi-end */
+
+/** Returns microseconds since 1970-01-01T00:00:00Z. */
+int64_t mw_clock_wall_us(void);
+/** Returns nanoseconds since some fixed point; never goes back. */
+int64_t mw_clock_mono_ns(void);
+/** Returns milliseconds of the monotonic clock. */
+static inline int64_t mw_clock_mono_ms(void) { return mw_clock_mono_ns() / 1000000; }
+/** Moves the wall clock as this process sees it. For specs. */
+void mw_clock_shift(int64_t delta_us);
+
+/** Room for an RFC 3339 time with its closing zero. */
+#define MW_CLOCK_TEXT 32
+/** Writes "2026-11-21T06:55:20.123456Z"; returns the length. */
+int mw_clock_format(int64_t wall_us, char text[MW_CLOCK_TEXT]);
