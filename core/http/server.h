@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// mw_server: HTTP/1.1 and 1.0 on one loop. It parses, limits, routes and frames; what to answer is its user's. Owner's thread only.
+//
+// A request is alive from on_request until its exchange is over: the user must answer it exactly once (mw_response_send, or
+// mw_response_begin … mw_response_end, or mw_response_abort). on_gone comes when the exchange ends in any way (answered, client away,
+// deadline), exactly once after on_request, and is the last time the request may be touched. Pipelined requests are handed over one
+// after the other, each when its predecessor is answered. The request lives inside its connection and is reused; header and body slices
+// live as long as the request.
+//
+//   on_request(mw_request *req, void *arg):  mw_response_send(req, 200, MW_STR("application/json"), MW_STR("{\"ok\":true}"));
+//
+// Smuggling and ambiguity are refused, not repaired: see http/strict.h for the list.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/str.h"
+#include "http/router.h"
+
+typedef struct mw_loop mw_loop;
+typedef struct mw_listener mw_listener;
+typedef struct mw_tls_context mw_tls_context;
+typedef struct mw_server mw_server;
+typedef struct mw_request mw_request;
+
+typedef struct mw_server_conf {
+  size_t max_header_bytes;    /**< Request line and headers together. 0: 32 KiB. Over it: 431. */
+  size_t max_body_bytes;      /**< Default of a route. 0: 1 MiB. Over it: 413. */
+  size_t max_connections;     /**< A listener. 0: 10,000. */
+  int64_t header_timeout_ms;  /**< From the first byte to the end of the headers. 0: 10 s. Over it: 408. */
+  int64_t body_timeout_ms;    /**< Between two pieces of a body, and 10 times that for the whole. 0: 30 s. Over it: 408. */
+  int64_t idle_timeout_ms;    /**< Keep-alive without a request. 0: 120 s. */
+  int64_t handler_timeout_ms; /**< Until the answer begins. 0: 30 s. Over it: 503. A route can set its own. */
+  int64_t write_timeout_ms;   /**< Without progress of a client that reads. 0: 30 s. */
+  const char *server_name;    /**< `Server` header; NULL: none. */
+} mw_server_conf;
+
+typedef struct mw_server_handler {
+  /** Headers are in (and the body, for a route that does not stream). `match` is the route; NULL with `*status` 404 or 405 already
+   *  decided is never passed: see on_no_route. */
+  void (*on_request)(mw_request *req, void *arg);
+  /** No route: answer 404 (or 405; `Allow` is set already). */
+  void (*on_no_route)(mw_request *req, int status, void *arg);
+  /** A request that the server refused by itself (400, 408, 413, 431, 503 …). `why` is a sentence. Answer it with
+   *  mw_response_send; the connection closes afterwards where it must. NULL: a small problem+json body is sent. */
+  void (*on_refused)(mw_request *req, int status, const char *why, void *arg);
+  /** The exchange is over; `status` 0, or why it broke. The user's state of this request ends here. */
+  void (*on_gone)(mw_request *req, int status, void *arg);
+  /** Streaming bodies (mw_request_stream): a piece; `end` with the last (possibly empty) one. */
+  void (*on_body)(mw_request *req, mw_str piece, bool end, void *arg);
+  /** A streaming response may go on writing. */
+  void (*on_drain)(mw_request *req, void *arg);
+} mw_server_handler;
+
+mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_server_handler *handler, void *arg);
+/** Serves the connections of a listening descriptor, which it takes. `tag` is given back by mw_request_listener_tag: which surface the
+ *  listener is for. The router is looked up a request by `router` below. */
+int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag);
+/** Sets the routes for a listener tag; requests from now on are matched in it. Takes a reference, drops that of the one before. */
+void mw_server_set_router(mw_server *server, int tag, mw_router *router);
+/** Stops accepting, closes idle connections, answers the rest with `Connection: close`, cuts what is left after `bound_ms`; then `cb`. */
+void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg), void *arg);
+/** After the drain's callback. */
+void mw_server_free(mw_server *server);
+
+typedef struct mw_server_stats {
+  size_t connections, requests_active;
+  uint64_t requests, refused;
+} mw_server_stats;
+void mw_server_stats_get(const mw_server *server, mw_server_stats *stats);
+
+/* ---- the request ---- */
+
+mw_str mw_request_method(const mw_request *req);
+/** Path as matched: percent-decoded, duplicate slashes collapsed, without the query. */
+mw_str mw_request_path(const mw_request *req);
+/** The target as sent. */
+mw_str mw_request_target(const mw_request *req);
+/** The raw query string, without `?`. */
+mw_str mw_request_query(const mw_request *req);
+/** HTTP minor version: 0 or 1. */
+int mw_request_minor(const mw_request *req);
+/** First header of that name (any case); `.ptr` NULL when absent. Repeated list headers are joined with ", ". */
+mw_str mw_request_header(const mw_request *req, mw_str name);
+size_t mw_request_header_count(const mw_request *req);
+void mw_request_header_at(const mw_request *req, size_t index, mw_str *name, mw_str *value);
+/** The whole body of a route that does not stream. */
+mw_str mw_request_body(const mw_request *req);
+/** The matched route, NULL in on_no_route and on_refused; parameters in declared order. */
+const mw_route *mw_request_route(const mw_request *req);
+size_t mw_request_param_count(const mw_request *req);
+mw_str mw_request_param(const mw_request *req, size_t index);
+/** The peer's host as text. */
+mw_str mw_request_ip(mw_request *req);
+int mw_request_listener_tag(const mw_request *req);
+bool mw_request_is_tls(const mw_request *req);
+/** True while an answer can still be given. */
+bool mw_request_is_open(const mw_request *req);
+/** Memory that lives as long as the request. */
+mw_arena *mw_request_arena(mw_request *req);
+/** A slot for the user; NULL at first. */
+void *mw_request_data(const mw_request *req);
+void mw_request_set_data(mw_request *req, void *data);
+mw_loop *mw_request_loop(const mw_request *req);
+/** Stops and restarts on_body. */
+void mw_request_pause(mw_request *req);
+void mw_request_resume(mw_request *req);
+/** Monotonic ns when the first byte of it was read. */
+int64_t mw_request_started_ns(const mw_request *req);
+
+/* ---- the response ---- */
+
+/** Adds a header. Returns MW_EINVALID for a name that is no token, a value with CR, LF or NUL, or one that the server frames itself
+ *  (Content-Length, Transfer-Encoding, Connection, Date). Names and values are copied. */
+int mw_response_header(mw_request *req, mw_str name, mw_str value);
+/** Sends a whole answer. `type` empty: no Content-Type. HEAD, 204 and 304 send no body. Returns 0 also when the client is gone. */
+int mw_response_send(mw_request *req, int status, mw_str type, mw_str body);
+/** Begins a streamed answer: chunked on HTTP/1.1, close-delimited on 1.0; with `length` >= 0 by Content-Length. */
+int mw_response_begin(mw_request *req, int status, mw_str type, int64_t length);
+/** Sends a piece. Returns MW_AGAIN when the queue is above its mark (the piece is taken; wait for on_drain), 0, or MW_ECLOSED. */
+int mw_response_write(mw_request *req, mw_str piece);
+int mw_response_end(mw_request *req);
+/** Cuts the connection: for an answer that failed half-way. */
+void mw_response_abort(mw_request *req);
+bool mw_response_is_begun(const mw_request *req);
