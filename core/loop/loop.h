@@ -20,7 +20,8 @@ typedef void (*mw_loop_cb)(void *arg);
 
 /** Makes a loop; `name` is copied (log lines, thread name). Aborts when the system has no descriptors left. */
 mw_loop *mw_loop_new(const char *name);
-/** Closes what is left (bounded by one second, leftovers are logged by kind) and frees the loop. */
+/** Closes what is left (bounded by one second, leftovers are logged by kind) and frees the loop. A loop that a work
+ *  job still has to answer (mw_work_submit) is logged and left, never freed under it. */
 void mw_loop_free(mw_loop *loop);
 /** Runs on the calling thread, which owns the loop from then on, until stopped or idle. */
 void mw_loop_run(mw_loop *loop);
@@ -32,10 +33,14 @@ void mw_loop_stop(mw_loop *loop);
  *  queue is unbounded; its users bound what they post. */
 void mw_loop_post(mw_loop *loop, mw_loop_cb cb, void *arg);
 /** Calls `cb(arg)` once at the end of this turn, before the loop waits. Owner's thread only; does not allocate beyond a
- *  kept array. For batching (group commit, pipelines). */
+ *  kept array. Cannot be taken back: `arg` must live until then. For batching (group commit, pipelines). */
 void mw_loop_defer(mw_loop *loop, mw_loop_cb cb, void *arg);
 /** Monotonic milliseconds as of the start of this turn. */
 int64_t mw_loop_now_ms(const mw_loop *loop);
+/** Keeps mw_loop_run from returning for lack of handles while something outside (a thread, a child) is going to post to it;
+ *  pairs nest. Owner's thread only. */
+void mw_loop_hold(mw_loop *loop);
+void mw_loop_unhold(mw_loop *loop);
 /** The libuv loop; for this layer and adapters of other libraries. */
 struct uv_loop_s *mw_loop_uv(mw_loop *loop);
 /** The loop's shared read buffer: valid until the next read on this loop. */
