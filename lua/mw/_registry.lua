@@ -12,7 +12,7 @@
 
 local errors = require "mw.errors"
 
-local M = { routes = {}, workflows = {}, plugins = {}, bundles = {}, names = {} }
+local M = { routes = {}, workflows = {}, plugins = {}, bundles = {}, names = {}, use_all = {} }
 
 --- file:line of the plugin code that declares.
 M.where = errors.where

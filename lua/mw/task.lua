@@ -1,0 +1,81 @@
+-- SPDX-License-Identifier: MIT
+
+--- Tasks: mw.sleep, mw.spawn, mw.all.
+--
+--   mw.sleep("250ms")                        -- suspends this task only
+--   local job = mw.spawn(function(…) … end, …)  -- runs beside; job:cancel(); its error is logged
+--   local r = mw.all { a = function() … end, b = function() … end }   -- r.a, r.b; the first error cancels the rest
+--
+-- A spawned task ends with its generation: a reload cancels what still runs at the drain bound.
+
+local core = require "mw.core.task"
+local errors = require "mw.errors"
+local runtime = require "mw._runtime"
+local validate = require "mw.validate"
+
+local M = {}
+
+function M.sleep(duration)
+  local ok, err = core.sleep(validate.duration("mw.sleep", duration))
+  if ok == nil then errors.raise(err) end
+end
+
+local function log_failure(what, plugin, err)
+  err = errors.from(err)
+  if err.code == "cancelled" then return end
+  runtime.log("error", "task", what .. " failed: " .. tostring(err), errors.to_json(err), plugin)
+end
+
+local function run_logged(what, plugin, context, fn, ...)
+  core.local_set(context)
+  local ok, err = errors.pcall(fn, ...)
+  if not ok then log_failure(what, plugin, err) end
+end
+
+-- What a spawned task inherits: the trace, not the request and not a workflow's context.
+local function inherit()
+  local context = core.local_get()
+  return context and { trace_id = context.trace_id } or nil
+end
+
+function M.spawn(fn, ...)
+  validate.arg("mw.spawn", 1, "fn", fn, "function")
+  return core.spawn(run_logged, "mw.spawn", nil, "mw.spawn", nil, inherit(), fn, ...)
+end
+
+function M.all(fns)
+  validate.arg("mw.all", 1, "functions", fns, "table")
+  local results, handles, left, failed = {}, {}, 0, nil
+  local token, context = core.token(), core.local_get()
+  for key, fn in pairs(fns) do
+    if type(fn) ~= "function" then
+      errors.throw("invalid", string.format("mw.all: entry %s must be a function, got %s", tostring(key), validate.describe(fn)))
+    end
+    left = left + 1
+  end
+  if left == 0 then return results end
+
+  local function run(key, fn)
+    core.local_set(context)
+    local ok, value = errors.pcall(fn)
+    left = left - 1
+    if ok then results[key] = value elseif not failed then failed = { value } end
+    if failed or left == 0 then core.wake(token) end
+  end
+
+  for key, fn in pairs(fns) do
+    if failed then break end
+    handles[#handles + 1] = core.spawn(run, "mw.all", nil, key, fn)
+  end
+  while left > 0 and not failed do
+    local _, err = core.park("mw.all")
+    if err then failed = { err } end
+  end
+  if failed then
+    for _, handle in ipairs(handles) do handle:cancel("cancelled", "another function of mw.all failed") end
+    error(failed[1], 0)
+  end
+  return results
+end
+
+return M
