@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The configuration: one table of options, one struct with their values. Sources, weakest first: defaults, moonwatch.lua (sandboxed; it
+// returns a table, `http = { max_body = "8MB" }` sets http.max_body), the environment, flags. Every value remembers where it came
+// from. Immutable once loaded, so any thread may read it.
+//
+// The environment variable of an option is MOONWATCH_ and its name in capitals, "_" for ".": MOONWATCH_HTTP_MAX_BODY. Some have a second,
+// customary one (DATABASE_URL). Secrets can stand in a file that NAME_FILE names.
+//
+//   mw_config conf; mw_config_load(&conf, &(mw_config_source){.flag = get_flag, .arg = cli}, &err);
+//   if (conf.http_max_body > …) …
+//   mw_config_deinit(&conf);
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+typedef struct mw_config_list {
+  const char **items;
+  size_t count;
+} mw_config_list;
+
+/** How values are written, and the C type that holds them. */
+typedef enum mw_config_kind {
+  MW_CONFIG_STR,      /**< const char *, never NULL. */
+  MW_CONFIG_INT,      /**< int64_t */
+  MW_CONFIG_BOOL,     /**< bool */
+  MW_CONFIG_DURATION, /**< int64_t, milliseconds. */
+  MW_CONFIG_SIZE,     /**< int64_t, bytes. */
+  MW_CONFIG_LIST,     /**< mw_config_list; commas between items in text. */
+} mw_config_kind;
+
+#define MW_CONFIG_TYPE_STR const char *
+#define MW_CONFIG_TYPE_INT int64_t
+#define MW_CONFIG_TYPE_BOOL bool
+#define MW_CONFIG_TYPE_DURATION int64_t
+#define MW_CONFIG_TYPE_SIZE int64_t
+#define MW_CONFIG_TYPE_LIST mw_config_list
+
+/** field, name, kind, default, lowest, highest (numbers only; durations in ms), second environment variable, flag, its value in help,
+ *  secret, what it is */
+#define MW_CONFIG_TABLE(X)                                                                                                        \
+  X(listen, "listen", STR, "127.0.0.1:9400", 0, 0, NULL, "listen", "ADDR", false, "Address of the main listener")                 \
+  X(listen_app, "listen_app", STR, "", 0, 0, NULL, "listen-app", "ADDR", false,                                                   \
+    "A listener of its own for plugin routes; it answers nothing else but probes")                                                \
+  X(data, "data", STR, "data", 0, 0, NULL, "data", "DIR", false, "Folder for databases and the control socket")                   \
+  X(plugins, "plugins", STR, "plugins", 0, 0, NULL, "plugins", "DIR", false, "Folder with the plugins")                           \
+  X(database, "database", STR, "sqlite", 0, 0, "DATABASE_URL", "database", "URL", true,                                           \
+    "sqlite (files in the data folder) or postgres://…")                                                                          \
+  X(app_database, "app_database", STR, "", 0, 0, NULL, NULL, NULL, true,                                                          \
+    "PostgreSQL that mw.query uses, when it is another than database")                                                            \
+  X(workers, "workers", INT, "0", 0, 64, NULL, "workers", "N", false, "Worker threads; 0: one a core")                            \
+  X(token, "token", STR, "", 0, 0, "SIDECAR_TOKEN", "token", "TOKEN", true, "Key for the API; needed to listen beyond loopback")  \
+  X(supervisor, "supervisor", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Run the server under a supervisor that restarts it")  \
+  X(watch, "watch", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Reload when a file in the plugins folder changes")              \
+  X(drain_timeout, "drain_timeout", DURATION, "20s", 0, 3600000, NULL, NULL, NULL, false,                                         \
+    "How long requests and tasks may finish after SIGTERM")                                                                       \
+  X(service_name, "service_name", STR, "", 0, 0, NULL, NULL, NULL, false,                                                         \
+    "Marks logs, spans and errors; empty: the folder's name")                                                                     \
+  X(environment, "environment", STR, "development", 0, 0, NULL, NULL, NULL, false, "Marks logs, spans and errors")                \
+  X(node, "node", STR, "", 0, 0, NULL, NULL, NULL, false, "Name of this node; empty: the host's name")                            \
+  X(env, "env", LIST, "", 0, 0, NULL, NULL, NULL, false, "Environment variables plugins may read, besides APP_*")                 \
+  X(log_level, "log.level", STR, "info", 0, 0, NULL, NULL, NULL, false, "Lowest level written: debug, info, warn, error")         \
+  X(log_format, "log.format", STR, "auto", 0, 0, NULL, NULL, NULL, false, "auto (pretty on a terminal), json or pretty")          \
+  X(migrate_auto, "migrate.auto", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Apply pending migrations on start")               \
+  X(postgres_schema, "postgres.schema", STR, "moonwatch", 0, 0, NULL, NULL, NULL, false, "Schema of Moonwatch's own tables")      \
+  X(postgres_pool, "postgres.pool", INT, "4", 1, 100, NULL, NULL, NULL, false, "Connections a worker for mw.query")               \
+  X(workflow_concurrency, "workflow.concurrency", INT, "1000", 1, 1000000, NULL, NULL, NULL, false,                               \
+    "Executions a worker runs at once")                                                                                           \
+  X(workflow_max_payload, "workflow.max_payload", SIZE, "1MiB", 1024, 64 << 20, NULL, NULL, NULL, false,                          \
+    "Size of one input, result or output")                                                                                        \
+  X(http_max_header, "http.max_header", SIZE, "32KiB", 1024, 1 << 20, NULL, NULL, NULL, false, "Request line and headers")        \
+  X(http_max_body, "http.max_body", SIZE, "1MiB", 0, 1LL << 40, NULL, NULL, NULL, false, "Request body; a route can raise it")    \
+  X(http_max_connections, "http.max_connections", INT, "10000", 1, 1000000, NULL, NULL, NULL, false,                              \
+    "Connections a worker and listener; more wait")                                                                               \
+  X(http_header_timeout, "http.header_timeout", DURATION, "10s", 1, 3600000, NULL, NULL, NULL, false,                             \
+    "From a request's first byte to the end of its headers")                                                                      \
+  X(http_body_timeout, "http.body_timeout", DURATION, "30s", 1, 3600000, NULL, NULL, NULL, false,                                 \
+    "Between two pieces of a body")                                                                                               \
+  X(http_idle_timeout, "http.idle_timeout", DURATION, "120s", 1, 86400000, NULL, NULL, NULL, false,                               \
+    "Keep-alive without a request")                                                                                               \
+  X(http_handler_timeout, "http.handler_timeout", DURATION, "30s", 1, 86400000, NULL, NULL, NULL, false,                          \
+    "Until the answer begins; a route can set its own")                                                                           \
+  X(http_write_timeout, "http.write_timeout", DURATION, "30s", 1, 3600000, NULL, NULL, NULL, false,                               \
+    "Without progress of a client that reads")                                                                                    \
+  X(lua_memory, "lua.memory", SIZE, "256MiB", 8 << 20, 1LL << 40, NULL, NULL, NULL, false, "Memory of one worker's Lua state")    \
+  X(lua_soft_limit, "lua.soft_limit", DURATION, "1s", 10, 3600000, NULL, NULL, NULL, false,                                       \
+    "Uninterrupted Lua before a task is stopped")                                                                                 \
+  X(lua_hard_limit, "lua.hard_limit", DURATION, "10s", 100, 3600000, NULL, NULL, NULL, false,                                     \
+    "A call that never returns: the server is restarted")
+
+enum {
+#define MW_CONFIG_ENUM(field, ...) MW_CONFIG_##field,
+  MW_CONFIG_TABLE(MW_CONFIG_ENUM)
+#undef MW_CONFIG_ENUM
+  MW_CONFIG_COUNT
+};
+
+typedef struct mw_config_option {
+  const char *name;
+  mw_config_kind kind;
+  const char *fallback;
+  int64_t low, high;
+  const char *alias;    /**< Second environment variable, or NULL. */
+  const char *flag;     /**< Without dashes, or NULL. */
+  const char *value;
+  bool secret;          /**< Never printed; may come from NAME_FILE. */
+  const char *doc;
+  size_t offset;
+} mw_config_option;
+
+typedef enum mw_config_from {
+  MW_CONFIG_FROM_DEFAULT,
+  MW_CONFIG_FROM_FILE,
+  MW_CONFIG_FROM_ENV,
+  MW_CONFIG_FROM_FLAG,
+} mw_config_from;
+
+typedef struct mw_config {
+#define MW_CONFIG_FIELD(field, name, kind, ...) MW_CONFIG_TYPE_##kind field;
+  MW_CONFIG_TABLE(MW_CONFIG_FIELD)
+#undef MW_CONFIG_FIELD
+  const char *texts[MW_CONFIG_COUNT];   /**< Each value as it was written. */
+  const char *origins[MW_CONFIG_COUNT]; /**< "default", "moonwatch.lua", "MOONWATCH_TOKEN", "--listen". */
+  mw_arena arena;
+} mw_config;
+
+/** In the order of the enum. */
+extern const mw_config_option mw_config_options[MW_CONFIG_COUNT];
+
+typedef struct mw_config_source {
+  const char *file; /**< NULL: moonwatch.lua of the current folder, if it is there. A named one must be. */
+  /** Returns the value of a flag, or NULL. May be NULL. */
+  const char *(*flag)(void *arg, const char *name);
+  void *arg;
+} mw_config_source;
+
+/** Loads from all sources. Returns 0, or MW_ECONFIG with the key, where it stands and what would be right. `conf` holds nothing after
+ *  a failure. */
+int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err);
+/** Only the defaults. */
+void mw_config_init(mw_config *conf);
+void mw_config_deinit(mw_config *conf);
+
+/** Returns the option called `name`, or NULL. */
+const mw_config_option *mw_config_find(mw_str name);
+/** Parses and sets one value; `origin` is for messages and `--origin`. */
+int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, const char *origin, mw_err *err);
+/** Appends a value as JSON (durations in seconds, sizes in bytes); a secret as it is. */
+void mw_config_add_json(const mw_config *conf, const mw_config_option *option, mw_buf *out);
+/** Appends a value for people; secrets are masked (of a URL only its password). */
+void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out);
+/** True when the database is PostgreSQL. */
+bool mw_config_is_postgres(const mw_config *conf);
+/** True when plugins may read the environment variable `name`: listed in `env`, or APP_*. */
+bool mw_config_allows_env(const mw_config *conf, const char *name);
+
+/** Writes all values to `out` so that mw_config_unpack in another process gives the same configuration. */
+void mw_config_pack(const mw_config *conf, mw_buf *out);
+int mw_config_unpack(mw_config *conf, mw_str packed, mw_err *err);

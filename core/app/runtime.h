@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// mw_runtime: the server of one process: workers, store, generations, listeners. It gets bound sockets and the configuration, and serves
+// until it is told to stop (SIGTERM, SIGINT, or its supervisor is gone), drains, and returns. SIGHUP reloads.
+
+#include <stdbool.h>
+
+#include "app/config.h"
+#include "base/err.h"
+
+/** Workers of one process. */
+#define MW_MAX_WORKERS 64
+
+/** Surfaces; also the tags of mw_server_listen. */
+enum { MW_LISTENER_MAIN, MW_LISTENER_APP, MW_LISTENER_CONTROL, MW_LISTENERS };
+
+/** Descriptors the runtime takes. The control socket is its own business: DATA/moonwatch.sock. */
+typedef struct mw_runtime_fds {
+  int workers;                               /**< How many workers to run. */
+  int listeners[MW_LISTENERS][MW_MAX_WORKERS]; /**< One a worker; -1: none (a Unix socket has one, for worker 0). */
+  int supervisor; /**< -1: none. End of file means the supervisor is gone: drain and return. One byte is written to it when the server
+                       is ready. */
+} mw_runtime_fds;
+
+/** Serves; blocks until drained. Returns 0 after a clean drain. MW_ELOCKED: another process uses the data folder, nothing was
+ *  started. MW_ECONFIG, MW_EVERSION and others: `err` says what to do. Closes the descriptors in any case. */
+int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err);
+
+/** Loads the plugins as `serve` would, without serving or touching a database, and prints the report (declarations, errors with file,
+ *  line and fix) to stdout. Returns 0 when all loaded, MW_ELUA when a plugin failed, others with `err`. */
+int mw_runtime_check(const mw_config *conf, bool json, mw_err *err);
