@@ -36,7 +36,8 @@ void mw_listener_resume(mw_listener *listener);
 /** Tells that a stream it handed out is gone. */
 void mw_listener_release(mw_listener *listener);
 size_t mw_listener_connections(const mw_listener *listener);
-/** Stops accepting and closes; `keep_fd` leaves the descriptor open for others. */
+/** Stops accepting and closes; `keep_fd` leaves the descriptor open for others. Its memory goes when the last stream it handed
+ *  out has been released; releasing is the only thing to do with it after this. */
 void mw_listener_close(mw_listener *listener, bool keep_fd);
 /** The bound address (a port 0 is resolved). */
 int mw_listener_address(int fd, mw_address *address);

@@ -6,7 +6,8 @@
 // Reading: on_data gets a slice of the loop's shared buffer, valid until it returns. mw_stream_pause stops it.
 // Writing: mw_stream_write tries the socket at once and queues a copy of the rest. When the queue passes the high mark
 // (256 KiB) the writer should stop and go on at on_drain (below 64 KiB); a queue over MW_STREAM_MAX_QUEUED closes the stream with
-// MW_ELIMIT, because a reader that never reads must not eat memory.
+// MW_ELIMIT, because a reader that never reads must not eat memory (one write into an empty queue may be larger: its caller
+// holds as much).
 // Closing: mw_stream_close is a state; on_close comes exactly once, later, and is the last call; the memory dies after it.
 // After any callback the stream may be closing; after calling out, assume nothing.
 
@@ -29,7 +30,8 @@ typedef struct mw_tls_context mw_tls_context;
 typedef struct mw_stream_handler {
   /** Bytes came. */
   void (*on_data)(mw_stream *stream, mw_str data, void *arg);
-  /** The peer finished sending (half-close); writing still works. May be NULL: then the stream closes. */
+  /** The peer finished sending (half-close); writing still works. May be NULL: then the stream sends what is queued and
+   *  closes. When both sides have ended it closes by itself. */
   void (*on_end)(mw_stream *stream, void *arg);
   /** The write queue fell below the low mark after it had passed the high one. May be NULL. */
   void (*on_drain)(mw_stream *stream, void *arg);
@@ -50,8 +52,8 @@ typedef struct mw_stream_connect_opts {
  *  After a failed connect the stream closes itself (on_close follows when a handler was set). Why a handshake failed:
  *  mw_stream_error. */
 int mw_stream_connect(mw_loop *loop, const mw_stream_connect_opts *opts, mw_stream_connect_cb cb, void *arg, mw_stream **out);
-/** Wraps a connected descriptor and takes it. `tls` (may be NULL) makes it the server's side of a handshake, during which
- *  nothing is delivered. */
+/** Wraps a connected descriptor and takes it. `tls` (may be NULL) makes it the server's side of a handshake (at most 10 s),
+ *  during which nothing is delivered. Returns NULL (and closes `fd`) when it is no socket. */
 mw_stream *mw_stream_from_fd(mw_loop *loop, int fd, mw_tls_context *tls);
 
 /** Sets who is told, and starts reading. `handler` must outlive the stream. */
@@ -63,7 +65,8 @@ mw_loop *mw_stream_loop(const mw_stream *stream);
 void mw_stream_pause(mw_stream *stream);
 void mw_stream_resume(mw_stream *stream);
 
-/** Sends bytes (see above). Returns 0, or the error the stream is closing with. */
+/** Sends bytes (see above). Returns 0, or the error the stream is closing with (UV_EPIPE: the peer takes no more; what it still
+ *  has to say is delivered before on_close). Never calls back. */
 int mw_stream_write(mw_stream *stream, mw_str data);
 /** Sends two pieces with one system call (head and body). */
 int mw_stream_write2(mw_stream *stream, mw_str head, mw_str body);
@@ -75,7 +78,8 @@ static inline bool mw_stream_is_full(const mw_stream *stream) {
 }
 /** Sends what is queued, then ends our side (TLS close_notify, FIN). Reading goes on. */
 void mw_stream_end(mw_stream *stream);
-/** Sends what is queued, waits for the peer to end (at most `linger_ms`, discarding what it sends), closes. The way to refuse a
+/** Sends what is queued, waits for the peer to end (at most `linger_ms`, discarding what it sends), closes. A
+ *  peer that takes nothing for `linger_ms` is closed too. No callback but on_close comes after this. The way to refuse a
  *  request without the answer being lost to a reset. */
 void mw_stream_finish(mw_stream *stream, int64_t linger_ms);
 /** Drops what is queued and closes; on_close follows with status 0. Twice is harmless. */
