@@ -1,0 +1,14 @@
+DROP VIEW {{schema}}.journal_view;
+DROP VIEW {{schema}}.executions_view;
+DROP FUNCTION {{schema}}.mw_time_text(bigint);
+DROP FUNCTION {{schema}}.mw_uuid_text(uuid);
+DROP FUNCTION {{schema}}.mw_uuid(text);
+DROP TABLE {{schema}}.audit;
+DROP TABLE {{schema}}.change_counters;
+DROP TABLE {{schema}}.changes;
+DROP TABLE {{schema}}.idempotency;
+DROP TABLE {{schema}}.journal;
+DROP TABLE {{schema}}.executions;
+DROP TABLE {{schema}}.code;
+DROP TABLE {{schema}}.apps;
+DROP TABLE {{schema}}.nodes;

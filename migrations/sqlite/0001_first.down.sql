@@ -1,0 +1,11 @@
+DROP VIEW journal_view;
+DROP VIEW executions_view;
+DROP TABLE audit;
+DROP TABLE change_counters;
+DROP TABLE changes;
+DROP TABLE idempotency;
+DROP TABLE journal;
+DROP TABLE executions;
+DROP TABLE code;
+DROP TABLE apps;
+DROP TABLE nodes;
