@@ -345,6 +345,8 @@ static const luaL_Reg functions[] = {
 static int open_module(lua_State *L) {
   lua_newtable(L);
   luaL_register(L, NULL, functions);
+  lua_pushliteral(L, MW_VERSION);
+  lua_setfield(L, -2, "version");
   return 1;
 }
 

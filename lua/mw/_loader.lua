@@ -10,7 +10,8 @@
 -- hashes, known by the hash of that manifest. Executions are pinned to it.
 
 local core = require "mw.core.runtime"
-local crypto = require "mw.core.crypto"
+local crypto = require "mw.crypto"
+local determinism = require "mw.workflow.determinism"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
 local registry = require "mw._registry"
@@ -108,6 +109,7 @@ local function new_plugin(name, file, read)
     name = name, file = file, uses = {}, workflows = {}, declarations = {}, modules = {}, requiring = {}, sources = {},
   }
   plugin.env = sandbox.new_env(name)
+  determinism.install(plugin.env)
   plugin.env.require = make_require(plugin, require("mw").public(plugin), read)
   return plugin
 end
@@ -194,27 +196,12 @@ local function keep(hash, workflows)
   return workflows
 end
 
-local function code_of(hashes)
-  local store = require "mw.core.store"
-  local marks = {}
-  for i = 1, #hashes do marks[i] = "$" .. i end
-  local rows, err = store.query("engine", "SELECT hash, text FROM {{schema}}code WHERE hash IN (" .. table.concat(marks, ",") .. ")", hashes)
-  if not rows then return nil, err end
-  local by_hash = {}
-  for _, row in ipairs(rows) do by_hash[row.hash] = row.text end
-  return by_hash
-end
-
-local function sources_of(manifest)
-  local hashes, by_path = {}, {}
-  for _, hash in pairs(manifest.files) do hashes[#hashes + 1] = hash end
-  for first = 1, #hashes, 100 do
-    local some, err = code_of { unpack(hashes, first, math.min(first + 99, #hashes)) }
-    if not some then return nil, err end
-    for path, hash in pairs(manifest.files) do by_path[path] = by_path[path] or some[hash] end
-  end
-  for path in pairs(manifest.files) do
-    if not by_path[path] then return nil, errors.new("not_found", "the code store has lost " .. path) end
+local function sources_of(store, manifest)
+  local by_path = {}
+  for path, hash in pairs(manifest.files) do
+    local text, err = store.get_code(hash)
+    if not text then return nil, err or errors.new("not_found", "the code store has lost " .. path) end
+    by_path[path] = text
   end
   return by_path
 end
@@ -238,12 +225,11 @@ function M.load_bundle(hash)
     if plugin.bundle == hash then return plugin.workflows end
   end
   if loaded[hash] then return loaded[hash] end
-  local found, err = code_of { hash }
-  if not found then return nil, err end
-  if not found[hash] then return nil, errors.new("not_found", "the code store has no bundle " .. hash) end
-  local manifest = json.decode(found[hash])
-  local by_path
-  by_path, err = sources_of(manifest)
+  local store = require "mw.core.store"
+  local text, err = store.get_code(hash)
+  if not text then return nil, err or errors.new("not_found", "the code store has no bundle " .. hash) end
+  local manifest, by_path = json.decode(text), nil
+  by_path, err = sources_of(store, manifest)
   if not by_path then return nil, err end
   if loaded[hash] then return loaded[hash] end -- another task was faster
   local workflows
