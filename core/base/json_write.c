@@ -124,7 +124,8 @@ int mw_json_add_number(mw_buf *out, double number) {
   }
   if (add_decimal(out, number)) return 0;
   char text[48];
-  for (int digits = 15; digits <= 17; digits++) {
+  int digits = fabs(number) < 0x1p-1022 ? 1 : 15; // every normal double keeps 15 digits, so fewer need no try
+  for (; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, number);
     fix_point(text);
     if (mw_json_strtod(text) == number) break;
