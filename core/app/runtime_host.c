@@ -2,6 +2,7 @@
 
 // What bindings may ask of the program (bind/host.h).
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

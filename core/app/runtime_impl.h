@@ -20,6 +20,7 @@
 #include "state/kv.h"
 #include "store/store.h"
 
+typedef struct mw_plugin_files mw_plugin_files;
 typedef struct mw_watchdog mw_watchdog;
 typedef struct mw_fswatch mw_fswatch;
 typedef struct mw_poll mw_poll;
@@ -97,5 +98,5 @@ void mw_runtime_ask_reload(mw_runtime *rt);
 /** Frees a retired vm on the loader thread. Any thread. */
 void mw_runtime_dispose_vm(mw_runtime *rt, mw_vm *vm);
 /** Makes one vm and loads the plugins into it; `report` gets the loader's JSON. Any thread. */
-int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const struct mw_plugin_files *files, mw_vm **out,
+int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files, mw_vm **out,
                        mw_buf *report, mw_err *err);
