@@ -115,13 +115,6 @@ typedef struct mw_config_option {
   size_t offset;
 } mw_config_option;
 
-typedef enum mw_config_from {
-  MW_CONFIG_FROM_DEFAULT,
-  MW_CONFIG_FROM_FILE,
-  MW_CONFIG_FROM_ENV,
-  MW_CONFIG_FROM_FLAG,
-} mw_config_from;
-
 typedef struct mw_config {
 #define MW_CONFIG_FIELD(field, name, kind, ...) MW_CONFIG_TYPE_##kind field;
   MW_CONFIG_TABLE(MW_CONFIG_FIELD)
@@ -144,7 +137,7 @@ typedef struct mw_config_source {
 /** Loads from all sources. Returns 0, or MW_ECONFIG with the key, where it stands and what would be right. `conf` holds nothing after
  *  a failure. */
 int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err);
-/** Only the defaults. */
+/** Sets every value of an uninitialised `conf` to its default. */
 void mw_config_init(mw_config *conf);
 void mw_config_deinit(mw_config *conf);
 
@@ -156,6 +149,10 @@ int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, 
 void mw_config_add_json(const mw_config *conf, const mw_config_option *option, mw_buf *out);
 /** Appends a value for people; secrets are masked (of a URL only its password). */
 void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out);
+/** Refuses to listen beyond loopback without a token (MW_EDENIED, with the command that fixes it). */
+int mw_config_check_access(const mw_config *conf, mw_err *err);
+/** Returns the number of workers: as configured, or one a core that this process may use; at most 64. */
+int mw_config_workers(const mw_config *conf);
 /** True when the database is PostgreSQL. */
 bool mw_config_is_postgres(const mw_config *conf);
 /** True when plugins may read the environment variable `name`: listed in `env`, or APP_*. */

@@ -23,8 +23,9 @@ typedef struct mw_runtime_fds {
                        is ready. */
 } mw_runtime_fds;
 
-/** Serves; blocks until drained. Returns 0 after a clean drain. MW_ELOCKED: another process uses the data folder, nothing was
- *  started. MW_ECONFIG, MW_EVERSION and others: `err` says what to do. Closes the descriptors in any case. */
+/** Serves; blocks until drained. Returns 0 after a clean drain. MW_ELOCKED: another process uses the data folder; nothing was
+ *  started, the descriptors are still open and the caller may try again. MW_ECONFIG, MW_EVERSION and others: `err` says what to do. In
+ *  every other case than MW_ELOCKED the descriptors are closed. */
 int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err);
 
 /** Loads the plugins as `serve` would, without serving or touching a database, and prints the report (declarations, errors with file,

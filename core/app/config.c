@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include "app/config.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/duration.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "loop/address.h"
+
+const mw_config_option mw_config_options[MW_CONFIG_COUNT] = {
+#define OPTION(field, name, kind, fallback, low, high, alias, flag, value, secret, doc) \
+  {name, MW_CONFIG_##kind, fallback, low, high, alias, flag, value, secret, doc, offsetof(mw_config, field)},
+    MW_CONFIG_TABLE(OPTION)
+#undef OPTION
+};
+
+static size_t index_of(const mw_config_option *option) { return (size_t)(option - mw_config_options); }
+
+static const void *value_of(const mw_config *conf, const mw_config_option *option) {
+  return (const char *)conf + option->offset;
+}
+
+const mw_config_option *mw_config_find(mw_str name) {
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++)
+    if (mw_str_eq(name, mw_str_from(mw_config_options[i].name))) return &mw_config_options[i];
+  return NULL;
+}
+
+// ---- parsing ----
+
+static int parse_bool(mw_str text, bool *out, mw_err *err) {
+  static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no", "off"};
+  for (int i = 0; i < 4; i++) {
+    if (mw_str_eq_nocase(text, mw_str_from(yes[i]))) return *out = true, 0;
+    if (mw_str_eq_nocase(text, mw_str_from(no[i]))) return *out = false, 0;
+  }
+  return mw_err_set(err, MW_ECONFIG, "is true or false, not '%.*s'", MW_STR_FMT(text));
+}
+
+static int parse_int(mw_str text, int64_t *out, mw_err *err) {
+  uint64_t value;
+  if (!mw_str_parse_u64(text, &value) || value > INT64_MAX)
+    return mw_err_set(err, MW_ECONFIG, "is a whole number, not '%.*s'", MW_STR_FMT(text));
+  *out = (int64_t)value;
+  return 0;
+}
+
+// People port milliseconds: a bare number of more than an hour of seconds is more likely those.
+static int parse_duration(mw_str text, int64_t *out, mw_err *err) {
+  uint64_t bare;
+  if (mw_str_parse_u64(text, &bare) && bare > 3600)
+    return mw_err_set(err, MW_ECONFIG, "is in seconds: write \"%llus\" for %.1f hours, or \"%llums\" for %.1f seconds",
+                      (unsigned long long)bare, (double)bare / 3600, (unsigned long long)bare, (double)bare / 1000);
+  int64_t us;
+  int rc = mw_duration_parse(text, &us, err);
+  if (rc) return rc;
+  *out = us / 1000;
+  return 0;
+}
+
+static int parse_size(mw_str text, int64_t *out, mw_err *err) {
+  uint64_t bytes;
+  int rc = mw_size_parse(text, &bytes, err);
+  if (rc) return rc;
+  if (bytes > INT64_MAX) return mw_err_set(err, MW_ECONFIG, "is too large");
+  *out = (int64_t)bytes;
+  return 0;
+}
+
+static void parse_list(mw_config *conf, mw_str text, mw_config_list *out) {
+  mw_str rest = text, part;
+  size_t cap = 1;
+  for (size_t i = 0; i < text.len; i++) cap += text.ptr[i] == ',';
+  out->items = mw_arena_alloc(&conf->arena, cap * sizeof *out->items);
+  out->count = 0;
+  while (mw_str_split(&rest, ',', &part)) {
+    part = mw_str_trim(part);
+    if (part.len && out->count < cap) out->items[out->count++] = mw_arena_strndup(&conf->arena, part.ptr, part.len);
+  }
+}
+
+static int check_range(const mw_config_option *option, int64_t value, mw_err *err) {
+  if (value >= option->low && value <= option->high) return 0;
+  const char *unit = option->kind == MW_CONFIG_DURATION ? " ms" : option->kind == MW_CONFIG_SIZE ? " bytes" : "";
+  return mw_err_set(err, MW_ECONFIG, "goes from %lld to %lld%s, and this is %lld", (long long)option->low,
+                    (long long)option->high, unit, (long long)value);
+}
+
+static int parse_value(mw_config *conf, const mw_config_option *option, mw_str text, mw_err *err) {
+  void *value = (char *)conf + option->offset;
+  int64_t number = 0;
+  int rc = 0;
+  switch (option->kind) {
+    case MW_CONFIG_STR: *(const char **)value = mw_arena_strndup(&conf->arena, text.ptr, text.len); return 0;
+    case MW_CONFIG_BOOL: return parse_bool(text, value, err);
+    case MW_CONFIG_LIST: parse_list(conf, text, value); return 0;
+    case MW_CONFIG_INT: rc = parse_int(text, &number, err); break;
+    case MW_CONFIG_DURATION: rc = parse_duration(text, &number, err); break;
+    case MW_CONFIG_SIZE: rc = parse_size(text, &number, err); break;
+  }
+  if (!rc) rc = check_range(option, number, err);
+  if (!rc) *(int64_t *)value = number;
+  return rc;
+}
+
+int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, const char *origin, mw_err *err) {
+  size_t i = index_of(option);
+  mw_err why = {0};
+  int rc = 0;
+  for (size_t k = 0; k < text.len && !rc; k++)
+    if ((unsigned char)text.ptr[k] < ' ' || text.ptr[k] == 127)
+      rc = mw_err_set(&why, MW_ECONFIG, "has a control character at position %zu", k + 1);
+  if (!rc) rc = parse_value(conf, option, mw_str_trim(text), &why);
+  if (rc) return mw_err_set(err, MW_ECONFIG, "%s (from %s) %s", option->name, origin, why.text);
+  text = mw_str_trim(text);
+  conf->texts[i] = mw_arena_strndup(&conf->arena, text.ptr, text.len);
+  conf->origins[i] = mw_arena_strndup(&conf->arena, origin, strlen(origin));
+  return 0;
+}
+
+void mw_config_init(mw_config *conf) {
+  memset(conf, 0, sizeof *conf);
+  mw_arena_init(&conf->arena);
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
+    mw_err err;
+    const mw_config_option *option = &mw_config_options[i];
+    if (mw_config_set(conf, option, mw_str_from(option->fallback), "default", &err)) {
+      fprintf(stderr, "moonwatch: a default is not valid: %s\n", err.text);
+      abort();
+    }
+  }
+}
+
+void mw_config_deinit(mw_config *conf) {
+  mw_arena_deinit(&conf->arena);
+  memset(conf, 0, sizeof *conf);
+}
+
+// ---- showing ----
+
+void mw_config_add_json(const mw_config *conf, const mw_config_option *option, mw_buf *out) {
+  const void *value = value_of(conf, option);
+  switch (option->kind) {
+    case MW_CONFIG_STR: mw_json_add_string(out, mw_str_from(*(const char *const *)value)); break;
+    case MW_CONFIG_BOOL: mw_buf_add_cstr(out, *(const bool *)value ? "true" : "false"); break;
+    case MW_CONFIG_INT:
+    case MW_CONFIG_SIZE: mw_buf_add_i64(out, *(const int64_t *)value); break;
+    case MW_CONFIG_DURATION: mw_json_add_number(out, (double)*(const int64_t *)value / 1000); break;
+    case MW_CONFIG_LIST: {
+      const mw_config_list *list = value;
+      mw_buf_add_byte(out, '[');
+      for (size_t i = 0; i < list->count; i++) {
+        if (i) mw_buf_add_byte(out, ',');
+        mw_json_add_string(out, mw_str_from(list->items[i]));
+      }
+      mw_buf_add_byte(out, ']');
+      break;
+    }
+  }
+}
+
+#define MASK "•••"
+
+/** Appends a URL with its password and parameters hidden (a password can stand in either); anything else wholly. */
+static void add_masked(mw_buf *out, const char *text) {
+  const char *scheme = strstr(text, "://");
+  if (!*text) return;
+  if (!scheme) {
+    mw_buf_add_cstr(out, strcmp(text, "sqlite") == 0 ? text : MASK);
+    return;
+  }
+  const char *query = strchr(text, '?');
+  size_t len = query ? (size_t)(query - text) : strlen(text);
+  const char *start = scheme + 3, *at = memrchr(start, '@', (size_t)(text + len - start));
+  const char *colon = at ? memchr(start, ':', (size_t)(at - start)) : NULL;
+  if (colon) {
+    mw_buf_add(out, text, (size_t)(colon + 1 - text));
+    mw_buf_add_cstr(out, MASK);
+    mw_buf_add(out, at, (size_t)(text + len - at));
+  } else {
+    mw_buf_add(out, text, len);
+  }
+  if (query) mw_buf_add_cstr(out, "?" MASK);
+}
+
+void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out) {
+  const char *text = conf->texts[index_of(option)];
+  if (option->secret) add_masked(out, text);
+  else mw_buf_add_cstr(out, text);
+}
+
+// ---- questions ----
+
+bool mw_config_is_postgres(const mw_config *conf) {
+  return strncmp(conf->database, "postgres://", 11) == 0 || strncmp(conf->database, "postgresql://", 13) == 0;
+}
+
+bool mw_config_allows_env(const mw_config *conf, const char *name) {
+  if (strncmp(name, "APP_", 4) == 0) return true;
+  for (size_t i = 0; i < conf->env.count; i++)
+    if (strcmp(conf->env.items[i], name) == 0) return true;
+  return false;
+}
+
+int mw_config_workers(const mw_config *conf) {
+  if (conf->workers > 0) return (int)conf->workers;
+  cpu_set_t cpus;
+  int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+  int most = (int)mw_config_options[MW_CONFIG_workers].high;
+  return cores < 1 ? 1 : cores > most ? most : cores;
+}
+
+int mw_config_check_access(const mw_config *conf, mw_err *err) {
+  mw_address address;
+  int rc = mw_address_parse(mw_str_from(conf->listen), &address, err);
+  if (rc) return mw_err_wrap(err, "listen (from %s)", conf->origins[MW_CONFIG_listen]);
+  if (*conf->token || mw_address_is_loopback(&address)) return 0;
+  return mw_err_set(err, MW_EDENIED,
+                    "listening on %s without a token would let anyone use the API. Set one:\n"
+                    "  moonwatch serve --listen %s --token \"$(openssl rand -hex 24)\"\n"
+                    "or keep the API on loopback and give plugin routes a listener of their own:\n"
+                    "  moonwatch serve --listen-app %s",
+                    conf->listen, conf->listen, conf->listen);
+}
+
+// ---- to another process ----
+
+// name NUL text NUL origin NUL, for each option.
+void mw_config_pack(const mw_config *conf, mw_buf *out) {
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
+    const char *const parts[] = {mw_config_options[i].name, conf->texts[i], conf->origins[i]};
+    for (int k = 0; k < 3; k++) mw_buf_add(out, parts[k], strlen(parts[k]) + 1);
+  }
+}
+
+static bool take_part(mw_str *rest, const char **part) {
+  const char *end = rest->len ? memchr(rest->ptr, 0, rest->len) : NULL;
+  if (!end) return false;
+  *part = rest->ptr;
+  size_t taken = (size_t)(end - rest->ptr) + 1;
+  *rest = mw_str_of(rest->ptr + taken, rest->len - taken);
+  return true;
+}
+
+int mw_config_unpack(mw_config *conf, mw_str packed, mw_err *err) {
+  const char *name, *text, *origin;
+  mw_config_init(conf);
+  int rc = 0;
+  while (!rc && take_part(&packed, &name)) {
+    const mw_config_option *option = mw_config_find(mw_str_from(name));
+    if (!option || !take_part(&packed, &text) || !take_part(&packed, &origin))
+      rc = mw_err_set(err, MW_ECONFIG, "the supervisor handed over a configuration of another version");
+    else rc = mw_config_set(conf, option, mw_str_from(text), origin, err);
+  }
+  if (rc) mw_config_deinit(conf);
+  return rc;
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// Where the configuration comes from, in order of weight, and the checks that need all of it.
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "app/config.h"
+#include "app/config_file.h"
+#include "base/log.h"
+#include "loop/address.h"
+
+#define ENV_PREFIX "MOONWATCH_"
+#define MAX_SECRET_BYTES 65536
+
+extern char **environ;
+
+static void env_name(const mw_config_option *option, char *out, size_t size) {
+  size_t n = (size_t)snprintf(out, size, ENV_PREFIX "%s", option->name);
+  for (size_t i = 0; i < n; i++) out[i] = out[i] == '.' ? '_' : (char)toupper((unsigned char)out[i]);
+}
+
+// ---- environment ----
+
+static int read_secret(mw_config *conf, const mw_config_option *option, const char *variable, const char *path, mw_err *err) {
+  char text[MAX_SECRET_BYTES];
+  FILE *file = fopen(path, "re");
+  if (!file) return mw_err_set(err, MW_ECONFIG, "%s (from %s): %s: %s", option->name, variable, path, strerror(errno));
+  size_t len = fread(text, 1, sizeof text, file);
+  fclose(file);
+  while (len && (text[len - 1] == '\n' || text[len - 1] == '\r')) len--;
+  int rc = mw_config_set(conf, option, mw_str_of(text, len), variable, err);
+  explicit_bzero(text, sizeof text);
+  return rc;
+}
+
+/** Sets `option` from the variable `name`, or for a secret from the file that `name`_FILE names. */
+static int read_variable(mw_config *conf, const mw_config_option *option, const char *name, mw_err *err) {
+  char file_variable[160];
+  snprintf(file_variable, sizeof file_variable, "%s_FILE", name);
+  const char *text = getenv(name), *path = option->secret ? getenv(file_variable) : NULL;
+  if (text && *text && path && *path)
+    return mw_err_set(err, MW_ECONFIG, "%s and %s are both set; unset one", name, file_variable);
+  if (text && *text) return mw_config_set(conf, option, mw_str_from(text), name, err);
+  if (path && *path) return read_secret(conf, option, file_variable, path, err);
+  return 0;
+}
+
+// A variable of that prefix that no option has is only warned of, and only when it looks like a slip: orchestrators inject
+// names such as MOONWATCH_SERVICE_HOST.
+static void warn_of_slips(void) {
+  static const char *const others[] = {ENV_PREFIX "URL", ENV_PREFIX "CONFIG", NULL};
+  char all[3 * MW_CONFIG_COUNT + 3][64];
+  const char *names[3 * MW_CONFIG_COUNT + 3];
+  size_t n = 0;
+  for (const char *const *other = others; *other; other++) names[n++] = *other;
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
+    env_name(&mw_config_options[i], all[n], sizeof all[n]);
+    names[n] = all[n];
+    n++;
+    if (!mw_config_options[i].secret) continue;
+    env_name(&mw_config_options[i], all[n], sizeof all[n] - 5);
+    strcat(all[n], "_FILE");
+    names[n] = all[n];
+    n++;
+  }
+  names[n] = NULL;
+  for (char **entry = environ; *entry; entry++) {
+    char name[64];
+    size_t len = strcspn(*entry, "=");
+    if (strncmp(*entry, ENV_PREFIX, strlen(ENV_PREFIX)) != 0 || len >= sizeof name) continue;
+    memcpy(name, *entry, len);
+    name[len] = 0;
+    const char *meant = mw_cli_suggest(name, names);
+    if (!meant || strcmp(meant, name) == 0) continue;
+    mw_log(MW_LOG_WARN, "config", "an environment variable has no meaning here", MW_LOG_S("name", name),
+           MW_LOG_S("did_you_mean", meant));
+  }
+}
+
+static int read_environment(mw_config *conf, mw_err *err) {
+  char name[128];
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
+    const mw_config_option *option = &mw_config_options[i];
+    int rc = option->alias ? read_variable(conf, option, option->alias, err) : 0;
+    env_name(option, name, sizeof name);
+    if (!rc) rc = read_variable(conf, option, name, err);
+    if (rc) return rc;
+  }
+  warn_of_slips();
+  return 0;
+}
+
+// ---- flags ----
+
+static int read_flags(mw_config *conf, const mw_config_source *source, mw_err *err) {
+  char origin[64];
+  for (size_t i = 0; i < MW_CONFIG_COUNT && source->flag; i++) {
+    const mw_config_option *option = &mw_config_options[i];
+    const char *text = option->flag ? source->flag(source->arg, option->flag) : NULL;
+    if (!text) continue;
+    snprintf(origin, sizeof origin, "--%s", option->flag);
+    int rc = mw_config_set(conf, option, mw_str_from(text), origin, err);
+    if (rc) return rc;
+  }
+  return 0;
+}
+
+// ---- the whole ----
+
+static void derive(mw_config *conf) {
+  char text[4096];
+  if (!*conf->service_name && getcwd(text, sizeof text)) {
+    const char *slash = strrchr(text, '/');
+    const char *name = slash && slash[1] ? slash + 1 : "moonwatch";
+    mw_config_set(conf, &mw_config_options[MW_CONFIG_service_name], mw_str_from(name), "the folder's name", NULL);
+  }
+  if (!*conf->node && gethostname(text, sizeof text) == 0) {
+    text[sizeof text - 1] = 0;
+    mw_config_set(conf, &mw_config_options[MW_CONFIG_node], mw_str_from(text), "the host's name", NULL);
+  }
+}
+
+static bool is_identifier(const char *text) {
+  size_t len = strlen(text);
+  if (!len || len > 63 || !(islower((unsigned char)*text) || *text == '_')) return false;
+  for (; *text; text++)
+    if (!islower((unsigned char)*text) && !isdigit((unsigned char)*text) && *text != '_') return false;
+  return true;
+}
+
+static bool is_database(const char *text) {
+  return strcmp(text, "sqlite") == 0 || strncmp(text, "postgres://", 11) == 0 || strncmp(text, "postgresql://", 13) == 0;
+}
+
+static int refuse(const mw_config *conf, size_t option, mw_err *err, const char *what) {
+  const mw_config_option *o = &mw_config_options[option];
+  return mw_err_set(err, MW_ECONFIG, "%s (from %s) %s%s%s%s", o->name, conf->origins[option], what, o->secret ? "" : ", not '",
+                    o->secret ? "" : conf->texts[option], o->secret ? "" : "'");
+}
+
+static int check(const mw_config *conf, mw_err *err) {
+  mw_log_level level;
+  mw_address address;
+  if (!mw_log_level_parse(mw_str_from(conf->log_level), &level))
+    return refuse(conf, MW_CONFIG_log_level, err, "is debug, info, warn or error");
+  if (strcmp(conf->log_format, "auto") && strcmp(conf->log_format, "json") && strcmp(conf->log_format, "pretty"))
+    return refuse(conf, MW_CONFIG_log_format, err, "is auto, json or pretty");
+  if (!is_identifier(conf->postgres_schema))
+    return refuse(conf, MW_CONFIG_postgres_schema, err, "is a name of small letters, digits and _");
+  if (!is_database(conf->database)) return refuse(conf, MW_CONFIG_database, err, "is sqlite or postgres://user@host/name");
+  if (*conf->app_database && (strcmp(conf->app_database, "sqlite") == 0 || !is_database(conf->app_database)))
+    return refuse(conf, MW_CONFIG_app_database, err, "is postgres://user@host/name");
+  if (*conf->app_database && !mw_config_is_postgres(conf))
+    return refuse(conf, MW_CONFIG_app_database, err, "needs database to be PostgreSQL as well");
+  if (!*conf->data) return refuse(conf, MW_CONFIG_data, err, "is a folder");
+  if (!*conf->plugins) return refuse(conf, MW_CONFIG_plugins, err, "is a folder");
+  if (conf->lua_hard_limit <= conf->lua_soft_limit)
+    return refuse(conf, MW_CONFIG_lua_hard_limit, err, "must be longer than lua.soft_limit");
+  static const size_t listeners[] = {MW_CONFIG_listen, MW_CONFIG_listen_app};
+  for (int i = 0; i < 2; i++) {
+    const char *text = conf->texts[listeners[i]];
+    if (!*text && listeners[i] == MW_CONFIG_listen_app) continue;
+    if (mw_address_parse(mw_str_from(text), &address, err))
+      return mw_err_wrap(err, "%s (from %s)", mw_config_options[listeners[i]].name, conf->origins[listeners[i]]), MW_ECONFIG;
+  }
+  return 0;
+}
+
+int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err) {
+  mw_config_init(conf);
+  int rc = mw_config_read_file(conf, source->file ? source->file : "moonwatch.lua", err);
+  if (rc == MW_ENOTFOUND) rc = source->file ? MW_ECONFIG : 0;
+  if (!rc) rc = read_environment(conf, err);
+  if (!rc) rc = read_flags(conf, source, err);
+  if (!rc) derive(conf);
+  if (!rc) rc = check(conf, err);
+  if (rc) mw_config_deinit(conf);
+  return rc ? MW_ECONFIG : 0;
+}
