@@ -5,13 +5,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/cli_config.h"
 #include "app/commands.h"
 #include "base/str.h"
 
 const mw_command *const mw_commands[] = {
+    &mw_command_init,
+    &mw_command_serve,
+    &mw_command_check,
+    &mw_command_reload,
+    &mw_command_trigger,
+    &mw_command_migrate,
+    &mw_command_config,
     &mw_command_test,
     &mw_command_version,
     &mw_command_help,
+    &mw_command_serve_child,
     NULL,
 };
 
@@ -66,6 +75,16 @@ int mw_cli_fail(const mw_cli *cli, int code, const char *format, ...) {
 
 // ---- help ----
 
+/** Collects the flags of the configuration's options. */
+static int config_flags(mw_cli_flag *out, int cap) {
+  int n = 0;
+  for (size_t i = 0; i < MW_CONFIG_COUNT && n < cap; i++) {
+    const mw_config_option *option = &mw_config_options[i];
+    if (option->flag) out[n++] = (mw_cli_flag){option->flag, option->value, option->doc};
+  }
+  return n;
+}
+
 static void print_flags(const mw_cli_flag *flags) {
   for (; flags && flags->name; flags++) {
     char left[64];
@@ -81,6 +100,12 @@ void mw_cli_print_help(const mw_command *command) {
   if (command->details) printf("\n%s\n", command->details);
   printf("\nFlags:\n");
   print_flags(command->flags);
+  if (command->takes_config) {
+    mw_cli_flag options[MW_CONFIG_COUNT + 1];
+    options[config_flags(options, MW_CONFIG_COUNT)] = (mw_cli_flag){NULL, NULL, NULL};
+    print_flags(options);
+    print_flags(mw_cli_config_flags);
+  }
   print_flags(common_flags);
 }
 
@@ -152,7 +177,9 @@ static int known_flags(const mw_command *command, mw_cli_flag *out, int cap) {
   int n = 0;
   for (const mw_cli_flag *f = command->flags; f && f->name && n < cap; f++) out[n++] = *f;
   for (const mw_cli_flag *f = common_flags; f->name && n < cap; f++) out[n++] = *f;
-  return n;
+  if (!command->takes_config) return n;
+  for (const mw_cli_flag *f = mw_cli_config_flags; f->name && n < cap; f++) out[n++] = *f;
+  return n + config_flags(out + n, cap - n);
 }
 
 static int unknown_flag(const mw_cli *cli, const char *name, int len, const mw_cli_flag *known, int count) {

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// One blocking HTTP request of a command to a running server: over DATA/moonwatch.sock, or to the address that --url or MOONWATCH_URL
+// names (http or https, with MOONWATCH_TOKEN).
+
+#include "app/cli.h"
+#include "app/config.h"
+#include "base/buf.h"
+
+/** Commands that use it list these flags first. */
+#define MW_CLI_HTTP_FLAGS {"url", "URL", "Address of the server (default: MOONWATCH_URL, else the socket in the data folder)"}
+
+/** Answers larger than this are refused. */
+#define MW_CLI_HTTP_MAX_BYTES (16 * 1024 * 1024)
+
+typedef struct mw_cli_request {
+  const char *method, *path;
+  mw_str body;         /**< JSON; empty: none. */
+  const char *key;     /**< Idempotency-Key, or NULL. */
+  int timeout_s;       /**< Between two pieces of the answer. 0: 60. */
+} mw_cli_request;
+
+typedef struct mw_cli_answer {
+  int status;
+  mw_buf body;
+} mw_cli_answer;
+
+/** Returns 0 with an answer of any status, or MW_EXIT_UNREACHABLE (or MW_EXIT_USAGE) after saying where it looked. */
+int mw_cli_http(const mw_cli *cli, const mw_config *conf, const mw_cli_request *request, mw_cli_answer *answer);
+void mw_cli_answer_deinit(mw_cli_answer *answer);
+/** Says what a failed answer says (problem+json or the compatible shapes); returns MW_EXIT_FAILED. */
+int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer);
+/** Appends the string member `key` of a JSON object, or of its member object ("error.message"); false when there is none. */
+bool mw_cli_json_string(mw_str json, const char *key, mw_buf *out);

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#include "app/serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "app/commands.h"
+#include "app/sockets.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define RETRY_MS 50
+#define FD_LIST 512
+#define MAX_PACKED_BYTES (1024 * 1024)
+
+void mw_serve_configure_log(const mw_config *conf) {
+  mw_log_level level = MW_LOG_INFO;
+  mw_log_level_parse(mw_str_from(conf->log_level), &level);
+  mw_log_format format = strcmp(conf->log_format, "json") == 0     ? MW_LOG_FORMAT_JSON
+                         : strcmp(conf->log_format, "pretty") == 0 ? MW_LOG_FORMAT_PRETTY
+                                                                   : MW_LOG_FORMAT_AUTO;
+  mw_log_configure(level, format);
+}
+
+// True when SIGTERM or SIGINT came while nothing served yet.
+static volatile sig_atomic_t stopped;
+static void on_stop(int number) { stopped = 1; }
+
+int mw_serve(const mw_config *conf, mw_runtime_fds *fds) {
+  mw_err err = {0};
+  int64_t give_up_ms = mw_clock_mono_ms() + conf->drain_timeout + 1000;
+  int rc;
+  for (bool said = false;; said = true) {
+    rc = mw_runtime_run(conf, fds, &err);
+    if (rc != MW_ELOCKED || mw_clock_mono_ms() >= give_up_ms) break;
+    if (!said)
+      mw_log(MW_LOG_WARN, "server", "the data folder is in use; waiting for the server before to finish",
+             MW_LOG_S("why", err.text), MW_LOG_I("at_most_ms", conf->drain_timeout));
+    signal(SIGTERM, on_stop);
+    signal(SIGINT, on_stop);
+    nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
+    if (stopped) break;
+  }
+  if (rc == MW_ELOCKED) mw_sockets_close(fds);
+  if (!rc || (rc == MW_ELOCKED && stopped)) return MW_EXIT_OK;
+  mw_log(MW_LOG_ERROR, "server", err.text[0] ? err.text : mw_err_text(rc), MW_LOG_S("code", mw_err_code(rc)));
+  return rc == MW_ECONFIG || rc == MW_EDENIED ? MW_EXIT_USAGE : MW_EXIT_FAILED;
+}
+
+// ---- the supervisor's side ----
+
+static int pack_config(const mw_config *conf, mw_err *err) {
+  mw_buf packed = MW_BUF_INIT;
+  mw_config_pack(conf, &packed);
+  int fd = memfd_create("moonwatch-config", MFD_CLOEXEC);
+  ssize_t written = fd < 0 ? -1 : write(fd, packed.ptr, packed.len);
+  bool whole = written == (ssize_t)packed.len;
+  explicit_bzero(packed.ptr, packed.len);
+  mw_buf_deinit(&packed);
+  if (whole) return fd;
+  if (fd >= 0) close(fd);
+  return mw_err_set(err, -errno, "hand over the configuration: %s", strerror(errno));
+}
+
+static void list_fds(const int *fds, int workers, char text[FD_LIST]) {
+  size_t n = 0;
+  text[0] = '-';
+  text[1] = 0;
+  for (int i = 0; i < workers && n < FD_LIST - 12; i++)
+    if (fds[i] >= 0) n += (size_t)snprintf(text + n, FD_LIST - n, "%s%d", n ? "," : "", fds[i]);
+}
+
+static void keep_over_exec(int fd) {
+  if (fd >= 0) fcntl(fd, F_SETFD, 0);
+}
+
+// Between fork and exec of a single-threaded parent. The child leaves the terminal's process group, because ^C is for the
+// supervisor alone, which then drains it.
+static void become_server(const mw_runtime_fds *fds, pid_t parent, int config_fd, int pair_fd) {
+  char config[16], pair[16], workers[16], main_fds[FD_LIST], app_fds[FD_LIST];
+  sigset_t none;
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(MW_EXIT_FAILED);
+  setpgid(0, 0);
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  for (int i = 0; i < fds->workers; i++) {
+    keep_over_exec(fds->listeners[MW_LISTENER_MAIN][i]);
+    keep_over_exec(fds->listeners[MW_LISTENER_APP][i]);
+  }
+  keep_over_exec(config_fd);
+  keep_over_exec(pair_fd);
+  snprintf(config, sizeof config, "%d", config_fd);
+  snprintf(pair, sizeof pair, "%d", pair_fd);
+  snprintf(workers, sizeof workers, "%d", fds->workers);
+  list_fds(fds->listeners[MW_LISTENER_MAIN], fds->workers, main_fds);
+  list_fds(fds->listeners[MW_LISTENER_APP], fds->workers, app_fds);
+  char *const argv[] = {"moonwatch", "__serve", config, pair, workers, main_fds, app_fds, NULL};
+  execv("/proc/self/exe", argv);
+  _exit(127);
+}
+
+int mw_serve_spawn(const mw_config *conf, const mw_runtime_fds *fds, int *pipe_fd, mw_err *err) {
+  int pair[2];
+  int config_fd = pack_config(conf, err);
+  if (config_fd < 0) return config_fd;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+    close(config_fd);
+    return mw_err_set(err, -errno, "socketpair: %s", strerror(errno));
+  }
+  pid_t parent = getpid(), pid = fork();
+  if (pid == 0) become_server(fds, parent, config_fd, pair[1]);
+  int failed = pid < 0 ? -errno : 0;
+  close(config_fd);
+  close(pair[1]);
+  if (failed) {
+    close(pair[0]);
+    return mw_err_set(err, failed, "fork: %s", strerror(-failed));
+  }
+  *pipe_fd = pair[0];
+  return pid;
+}
+
+// ---- the child's side ----
+
+static int take_config(int fd, mw_config *conf, mw_err *err) {
+  struct stat st;
+  if (fstat(fd, &st) || st.st_size <= 0 || st.st_size > MAX_PACKED_BYTES)
+    return mw_err_set(err, MW_ECONFIG, "the supervisor handed over no configuration");
+  char *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (bytes == MAP_FAILED) return mw_err_set(err, -errno, "read the configuration: %s", strerror(errno));
+  int rc = mw_config_unpack(conf, mw_str_of(bytes, (size_t)st.st_size), err);
+  munmap(bytes, (size_t)st.st_size);
+  close(fd);
+  return rc;
+}
+
+static void take_fds(const char *text, int *fds) {
+  for (int i = 0; i < MW_MAX_WORKERS; i++) fds[i] = -1;
+  if (strcmp(text, "-") == 0) return;
+  char *end;
+  for (int i = 0; i < MW_MAX_WORKERS; i++, text = end + 1) {
+    fds[i] = (int)strtol(text, &end, 10);
+    fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+    if (*end != ',') break;
+  }
+}
+
+static int run_serve_child(mw_cli *cli) {
+  mw_config conf;
+  mw_runtime_fds fds;
+  mw_err err = {0};
+  int rc = take_config(atoi(cli->argv[0]), &conf, &err);
+  if (rc) return mw_cli_fail(cli, MW_EXIT_USAGE, "%s", err.text);
+  fds.supervisor = atoi(cli->argv[1]);
+  fds.workers = atoi(cli->argv[2]);
+  if (fds.workers < 1 || fds.workers > MW_MAX_WORKERS) return mw_cli_usage_error(cli, "this command is the supervisor's");
+  fcntl(fds.supervisor, F_SETFD, FD_CLOEXEC);
+  take_fds(cli->argv[3], fds.listeners[MW_LISTENER_MAIN]);
+  take_fds(cli->argv[4], fds.listeners[MW_LISTENER_APP]);
+  take_fds("-", fds.listeners[MW_LISTENER_CONTROL]);
+  mw_serve_configure_log(&conf);
+  int code = mw_serve(&conf, &fds);
+  mw_config_deinit(&conf);
+  return code;
+}
+
+const mw_command mw_command_serve_child = {
+    .name = "__serve",
+    .args = "CONFIG PAIR WORKERS MAIN APP",
+    .summary = "Serve with descriptors of a supervisor",
+    .min_args = 5,
+    .max_args = 5,
+    .is_hidden = true,
+    .run = run_serve_child,
+};

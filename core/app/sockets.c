@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "app/sockets.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "loop/address.h"
+#include "loop/listener.h"
+
+#define RETRY_MS 100
+
+void mw_sockets_close(mw_runtime_fds *fds) {
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = 0; i < MW_MAX_WORKERS; i++) {
+      if (fds->listeners[tag][i] >= 0) close(fds->listeners[tag][i]);
+      fds->listeners[tag][i] = -1;
+    }
+}
+
+// SO_REUSEPORT would let two servers of one user share a port unseen, each getting half of the connections. So the address is
+// first bound without it.
+static int probe(const mw_address *address, mw_err *err) {
+  int fd, rc;
+  if (address->storage.ss_family == AF_UNIX || mw_address_port(address) == 0) return 0;
+  rc = mw_listener_bind(address, false, &fd, err);
+  if (!rc) close(fd);
+  return rc;
+}
+
+/** True when the server that last ran in this data folder wrote that it listens on `address`. */
+static bool is_our_last(const mw_config *conf, const mw_address *address) {
+  char path[4200], line[256], text[MW_ADDRESS_TEXT];
+  mw_address_format(address, text);
+  snprintf(path, sizeof path, "%s/addresses", conf->data);
+  FILE *file = fopen(path, "re");
+  bool found = false;
+  while (file && !found && fgets(line, sizeof line, file)) {
+    line[strcspn(line, "\n")] = 0;
+    const char *space = strchr(line, ' ');
+    found = space && strcmp(space + 1, text) == 0;
+  }
+  if (file) fclose(file);
+  return found;
+}
+
+static int probe_patiently(const mw_config *conf, const mw_address *address, mw_err *err) {
+  int64_t give_up_ms = mw_clock_mono_ms() + conf->drain_timeout + 1000;
+  bool said = false;
+  int rc;
+  while ((rc = probe(address, err)) == -EADDRINUSE && is_our_last(conf, address) && mw_clock_mono_ms() < give_up_ms) {
+    if (!said)
+      mw_log(MW_LOG_WARN, "supervisor", "the server before is still there; waiting until it has drained",
+             MW_LOG_I("at_most_ms", conf->drain_timeout));
+    said = true;
+    nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
+  }
+  return rc;
+}
+
+static int open_listener(const mw_config *conf, size_t option, int *fds, int workers, mw_err *err) {
+  mw_address address;
+  int rc = mw_address_parse(mw_str_from(conf->texts[option]), &address, err);
+  if (!rc) rc = probe_patiently(conf, &address, err);
+  bool is_unix = address.storage.ss_family == AF_UNIX;
+  for (int i = 0; !rc && i < (is_unix ? 1 : workers); i++) {
+    rc = mw_listener_bind(&address, !is_unix, &fds[i], err);
+    if (!rc && i == 0) rc = mw_listener_address(fds[0], &address);
+  }
+  return rc ? (mw_err_wrap(err, "%s (from %s)", mw_config_options[option].name, conf->origins[option]), rc) : 0;
+}
+
+int mw_sockets_open(const mw_config *conf, mw_runtime_fds *fds, mw_err *err) {
+  fds->workers = mw_config_workers(conf);
+  fds->supervisor = -1;
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = 0; i < MW_MAX_WORKERS; i++) fds->listeners[tag][i] = -1;
+  int rc = open_listener(conf, MW_CONFIG_listen, fds->listeners[MW_LISTENER_MAIN], fds->workers, err);
+  if (!rc && *conf->listen_app)
+    rc = open_listener(conf, MW_CONFIG_listen_app, fds->listeners[MW_LISTENER_APP], fds->workers, err);
+  if (rc) mw_sockets_close(fds);
+  return rc;
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include "app/supervisor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "app/serve.h"
+#include "app/sockets.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define MIN_PAUSE_MS 100
+#define MAX_PAUSE_MS 30000
+#define HEALTHY_MS 60000
+#define KILL_GRACE_MS 2000 // what a server may need beyond its drain time to write down that it was cut short
+
+typedef struct supervisor {
+  const mw_config *conf;
+  mw_runtime_fds *fds;
+  pid_t pid;          // 0: none runs
+  int pipe_fd;        // our end of the pair; -1
+  int signal_fd;
+  int crashes;        // in a row
+  int64_t started_ms;
+  int64_t start_at_ms; // when the next one is due; 0: none is
+  int64_t kill_at_ms;  // while draining
+  bool draining, was_ready, is_done;
+  int exit_code;
+} supervisor;
+
+static void finish(supervisor *self, int code) {
+  self->is_done = true;
+  self->exit_code = code;
+}
+
+static int64_t pause_ms(int crashes) {
+  if (crashes <= 1) return 0;
+  int64_t pause = MIN_PAUSE_MS;
+  for (int i = 2; i < crashes && pause < MAX_PAUSE_MS; i++) pause *= 2;
+  return pause < MAX_PAUSE_MS ? pause : MAX_PAUSE_MS;
+}
+
+static void schedule_start(supervisor *self) {
+  if (mw_clock_mono_ms() - self->started_ms > HEALTHY_MS) self->crashes = 0;
+  int64_t pause = pause_ms(++self->crashes);
+  self->start_at_ms = mw_clock_mono_ms() + pause;
+  mw_log(MW_LOG_INFO, "supervisor", "starting the server again", MW_LOG_I("pause_ms", pause),
+         MW_LOG_I("crashes", self->crashes));
+}
+
+static void start(supervisor *self) {
+  mw_err err = {0};
+  self->start_at_ms = 0;
+  self->started_ms = mw_clock_mono_ms();
+  int pid = mw_serve_spawn(self->conf, self->fds, &self->pipe_fd, &err);
+  if (pid > 0) {
+    self->pid = pid;
+    mw_log(MW_LOG_DEBUG, "supervisor", "server started", MW_LOG_I("pid", pid));
+    return;
+  }
+  mw_log(MW_LOG_ERROR, "supervisor", "the server cannot be started", MW_LOG_S("why", err.text));
+  if (!self->was_ready) finish(self, MW_EXIT_FAILED);
+  else schedule_start(self);
+}
+
+static void close_pipe(supervisor *self) {
+  if (self->pipe_fd >= 0) close(self->pipe_fd);
+  self->pipe_fd = -1;
+}
+
+static void on_exit_of_server(supervisor *self, int status) {
+  bool by_signal = WIFSIGNALED(status);
+  int code = WIFEXITED(status) ? WEXITSTATUS(status) : MW_EXIT_FAILED;
+  pid_t pid = self->pid;
+  self->pid = 0;
+  close_pipe(self);
+  if (self->draining) {
+    if (by_signal) mw_log(MW_LOG_ERROR, "supervisor", "the server was killed before it had drained", MW_LOG_I("pid", pid));
+    finish(self, by_signal ? MW_EXIT_FAILED : code);
+  } else if (!by_signal && code && !self->was_ready) {
+    finish(self, code);
+  } else {
+    mw_log(MW_LOG_ERROR, "supervisor", "the server ended unexpectedly", MW_LOG_I("pid", pid),
+           by_signal ? MW_LOG_S("signal", strsignal(WTERMSIG(status))) : MW_LOG_I("exit_code", code));
+    schedule_start(self);
+  }
+}
+
+// Reaps everything, since in a container this process may be the first one.
+static void reap(supervisor *self) {
+  pid_t pid;
+  int status;
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    if (pid == self->pid) on_exit_of_server(self, status);
+}
+
+static void drain(supervisor *self, int number) {
+  if (self->draining) {
+    mw_log(MW_LOG_WARN, "supervisor", "asked twice: killing the server");
+    if (self->pid) kill(self->pid, SIGKILL);
+    return;
+  }
+  self->draining = true;
+  self->start_at_ms = 0;
+  if (!self->pid) {
+    finish(self, MW_EXIT_OK);
+    return;
+  }
+  mw_log(MW_LOG_INFO, "supervisor", "draining", MW_LOG_S("signal", strsignal(number)),
+         MW_LOG_I("at_most_ms", self->conf->drain_timeout));
+  self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_timeout + KILL_GRACE_MS;
+  kill(self->pid, SIGTERM);
+}
+
+static void read_signals(supervisor *self) {
+  struct signalfd_siginfo info;
+  while (!self->is_done && read(self->signal_fd, &info, sizeof info) == sizeof info) {
+    int number = (int)info.ssi_signo;
+    if (number == SIGCHLD) reap(self);
+    else if (number == SIGHUP) {
+      if (self->pid) kill(self->pid, SIGHUP);
+    } else drain(self, number);
+  }
+}
+
+// A byte: the server is ready. End of file comes with its death, which SIGCHLD tells better.
+static void read_pipe(supervisor *self) {
+  char byte;
+  ssize_t n = read(self->pipe_fd, &byte, 1);
+  if (n > 0) self->was_ready = true;
+  else if (n == 0) close_pipe(self);
+}
+
+static void look_at_clock(supervisor *self) {
+  int64_t now = mw_clock_mono_ms();
+  if (self->start_at_ms && now >= self->start_at_ms) start(self);
+  if (self->kill_at_ms && now >= self->kill_at_ms && self->pid) {
+    mw_log(MW_LOG_ERROR, "supervisor", "the drain time is over: killing the server", MW_LOG_I("pid", self->pid));
+    self->kill_at_ms = 0;
+    kill(self->pid, SIGKILL);
+  }
+}
+
+static int until_next(const supervisor *self) {
+  int64_t due = self->start_at_ms ? self->start_at_ms : self->kill_at_ms;
+  if (!due) return -1;
+  int64_t left = due - mw_clock_mono_ms();
+  return left < 0 ? 0 : (int)left;
+}
+
+static int open_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&set, numbers[i]);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int mw_supervisor_run(const mw_config *conf, mw_runtime_fds *fds) {
+  supervisor self = {.conf = conf, .fds = fds, .pipe_fd = -1, .signal_fd = open_signals()};
+  if (self.signal_fd < 0) {
+    mw_log(MW_LOG_ERROR, "supervisor", "signalfd failed", MW_LOG_S("why", strerror(errno)));
+    mw_sockets_close(fds);
+    return MW_EXIT_FAILED;
+  }
+  start(&self);
+  while (!self.is_done) {
+    struct pollfd polls[] = {{self.signal_fd, POLLIN, 0}, {self.pipe_fd, POLLIN, 0}};
+    if (poll(polls, 2, until_next(&self)) < 0 && errno != EINTR) break;
+    if (self.pipe_fd >= 0 && polls[1].revents) read_pipe(&self);
+    if (polls[0].revents) read_signals(&self);
+    if (!self.is_done) look_at_clock(&self);
+  }
+  close_pipe(&self);
+  close(self.signal_fd);
+  mw_sockets_close(fds);
+  return self.exit_code;
+}
