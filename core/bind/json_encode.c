@@ -131,7 +131,7 @@ static bool encode_string(encoder *e, int index) {
   text.ptr = lua_tolstring(e->L, index, &text.len);
   if (e->out->len + text.len > e->limit) return refuse_size(e);
   if (mw_json_add_string_strict(e->out, text)) {
-    return refuse(e, "is not valid UTF-8; encode bytes with mw.crypto.base64 first");
+    return refuse(e, "is not valid UTF-8; put bytes through mw.crypto.base64_encode");
   }
   return true;
 }
