@@ -1,0 +1,34 @@
+# What the benchmarks share: a server of ours in a temporary folder, and a few numbers of it.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+MOONWATCH=${MOONWATCH:-$ROOT/build/release/moonwatch}
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/moonwatch-bench.XXXXXX")
+SERVER=
+
+stop_server() {
+  if [ -n "$SERVER" ]; then kill -TERM "$SERVER" 2>/dev/null; wait "$SERVER" 2>/dev/null; fi
+  SERVER=
+}
+
+# start_server NAME ARGS… : sets BASE (http://…) and SERVER (its process id).
+start_server() {
+  local data=$WORK/$1; shift
+  mkdir -p "$data"
+  "$MOONWATCH" serve --no-supervisor --listen 127.0.0.1:0 --data "$data" --plugins "$ROOT/bench/plugins" "$@" >"$data/log" 2>&1 &
+  SERVER=$!
+  for _ in $(seq 500); do
+    if [ -s "$data/addresses" ]; then
+      BASE=http://$(awk '$1 == "main" {print $2}' "$data/addresses")
+      if curl -fs -o /dev/null "$BASE/readyz"; then return 0; fi
+    fi
+    kill -0 "$SERVER" 2>/dev/null || break
+    sleep 0.02
+  done
+  echo "the server did not start:" >&2; tail -5 "$data/log" >&2; return 1
+}
+
+memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
+# median of the numbers on standard input
+median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", b > 0 ? a / b : 0}'; }
+field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
