@@ -5,9 +5,10 @@
 //
 // A request is alive from on_request until its exchange is over: the user must answer it exactly once (mw_response_send, or
 // mw_response_begin … mw_response_end, or mw_response_abort). on_gone comes when the exchange ends in any way (answered, client away,
-// deadline), exactly once after on_request, and is the last time the request may be touched. Pipelined requests are handed over one
-// after the other, each when its predecessor is answered. The request lives inside its connection and is reused; header and body slices
-// live as long as the request.
+// deadline), exactly once after on_request, often from inside the call that answers. After it the request may be touched only by who
+// holds it (mw_request_ref): what was asked can still be read, answering does nothing. Pipelined requests are handed over one after the
+// other, each when its predecessor is answered and never from inside the call that answered it. Requests come from a pool; header and
+// body slices live as long as the request is held.
 //
 //   on_request(mw_request *req, void *arg):  mw_response_send(req, 200, MW_STR("application/json"), MW_STR("{\"ok\":true}"));
 //
@@ -43,10 +44,11 @@ typedef struct mw_server_handler {
   /** Headers are in (and the body, for a route that does not stream). `match` is the route; NULL with `*status` 404 or 405 already
    *  decided is never passed: see on_no_route. */
   void (*on_request)(mw_request *req, void *arg);
-  /** No route: answer 404 (or 405; `Allow` is set already). */
+  /** No route: answer 404 (405: `Allow` is set already; 503: no routes are installed), before returning. NULL: a small body. */
   void (*on_no_route)(mw_request *req, int status, void *arg);
-  /** A request that the server refused by itself (400, 408, 413, 431, 503 …). `why` is a sentence. Answer it with
-   *  mw_response_send; the connection closes afterwards where it must. NULL: a small problem+json body is sent. */
+  /** A request that the server refused by itself (400, 408, 413, 431, 503 …); perhaps after on_request, then on_gone follows. `why` is
+   *  a sentence. Answer it with mw_response_send before returning; the connection closes afterwards. NULL: a small problem+json body
+   *  is sent. */
   void (*on_refused)(mw_request *req, int status, const char *why, void *arg);
   /** The exchange is over; `status` 0, or why it broke. The user's state of this request ends here. */
   void (*on_gone)(mw_request *req, int status, void *arg);
@@ -98,6 +100,9 @@ mw_str mw_request_param(const mw_request *req, size_t index);
 mw_str mw_request_ip(mw_request *req);
 int mw_request_listener_tag(const mw_request *req);
 bool mw_request_is_tls(const mw_request *req);
+/** Keeps what was asked (method, path, headers, body, parameters, arena, data) beyond the exchange, until the unref. */
+void mw_request_ref(mw_request *req);
+void mw_request_unref(mw_request *req);
 /** True while an answer can still be given. */
 bool mw_request_is_open(const mw_request *req);
 /** Memory that lives as long as the request. */
@@ -114,10 +119,13 @@ int64_t mw_request_started_ns(const mw_request *req);
 
 /* ---- the response ---- */
 
-/** Adds a header. Returns MW_EINVALID for a name that is no token, a value with CR, LF or NUL, or one that the server frames itself
- *  (Content-Length, Transfer-Encoding, Connection, Date). Names and values are copied. */
+/** Sets a header; a name that was set before is replaced, except those that may be repeated (Set-Cookie, Link, Vary, WWW-Authenticate,
+ *  Warning). Content-Type set here wins over the `type` of the answer. Returns MW_EINVALID for a name that is no token, a value with a
+ *  control character, or one that the server frames itself (Content-Length, Transfer-Encoding, Connection, Date …); MW_ELIMIT above
+ *  32 KiB together. Names and values are copied. */
 int mw_response_header(mw_request *req, mw_str name, mw_str value);
-/** Sends a whole answer. `type` empty: no Content-Type. HEAD, 204 and 304 send no body. Returns 0 also when the client is gone. */
+/** Sends a whole answer. `type` empty: no Content-Type. HEAD, 204 and 304 send no body. `body` is copied where it must be kept.
+ *  Returns 0 also when the client is gone; MW_EINVALID when an answer was begun, or for a status outside 200 to 599. */
 int mw_response_send(mw_request *req, int status, mw_str type, mw_str body);
 /** Begins a streamed answer: chunked on HTTP/1.1, close-delimited on 1.0; with `length` >= 0 by Content-Length. */
 int mw_response_begin(mw_request *req, int status, mw_str type, int64_t length);

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "http/headers.h"
+
+#include <string.h>
+
+static bool is_token_byte(unsigned char c) {
+  if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return true;
+  return c && strchr("!#$%&'*+-.^_`|~", c) != NULL;
+}
+
+bool mw_headers_is_token(mw_str text) {
+  for (size_t i = 0; i < text.len; i++) {
+    if (!is_token_byte((unsigned char)text.ptr[i])) return false;
+  }
+  return text.len > 0;
+}
+
+bool mw_headers_is_value(mw_str text) {
+  for (size_t i = 0; i < text.len; i++) {
+    unsigned char c = (unsigned char)text.ptr[i];
+    if ((c < 0x20 && c != '\t') || c == 0x7f) return false;
+  }
+  return true;
+}
+
+size_t mw_headers_find(const mw_header *list, size_t count, mw_str name, size_t from) {
+  for (size_t i = from; i < count; i++) {
+    if (list[i].name.len == name.len && mw_str_eq_nocase(list[i].name, name)) return i;
+  }
+  return count;
+}
+
+bool mw_headers_list_has(mw_str list, mw_str item) {
+  mw_str piece;
+  while (list.len && mw_str_split(&list, ',', &piece)) {
+    if (mw_str_eq_nocase(mw_str_trim(piece), item)) return true;
+  }
+  return false;
+}
