@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT
+#include "app/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/runtime_impl.h"
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "bind/plugin_files.h"
+#include "loop/fswatch.h"
+#include "loop/listener.h"
+#include "loop/poll.h"
+#include "loop/signal.h"
+#include "store/journal.h"
+#include "store/migrate.h"
+#include "vm/watchdog.h"
+
+enum { KV_BYTES = 64 << 20, SETTLE_MS = 60, RETRY_MS = 200, RETRY_MAX_MS = 5000 };
+
+bool mw_runtime_store_is_ready(const mw_runtime *rt) { return atomic_load(&rt->store_ready); }
+
+/* ---- the database: migrated, then this node registered, then the engines start ---- */
+
+static void start_engine(void *arg) { mw_worker_start_engine(arg); }
+
+static void on_registered_main(void *arg) {
+  mw_runtime *rt = arg;
+  atomic_store(&rt->store_ready, true);
+  mw_log(MW_LOG_INFO, "store", "ready", MW_LOG_S("engine", mw_store_engine(rt->store)), MW_LOG_I("epoch", mw_store_epoch(rt->store)));
+  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, start_engine, &rt->worker[i]);
+}
+
+static void register_node(void *arg);
+
+static void on_register_retry(mw_timer *timer, void *arg) { register_node(arg); }
+
+// On worker 0.
+static void on_registered(int status, const mw_err *err, void *arg) {
+  mw_worker *worker = arg;
+  if (!status) {
+    mw_loop_post(worker->rt->main, on_registered_main, worker->rt);
+    return;
+  }
+  if (worker->draining) return;
+  mw_log(MW_LOG_WARN, "store", "this node could not be registered; trying again", MW_LOG_S("error", err ? err->text : mw_err_text(status)));
+  mw_timer_init(&worker->start_retry, on_register_retry, worker);
+  mw_timer_start(worker->loop, &worker->start_retry, 1000);
+}
+
+static void register_node(void *arg) {
+  mw_worker *worker = arg;
+  int rc = worker->draining ? 0 : mw_store_register_node(worker->host.store, on_registered, worker);
+  if (rc) on_registered(rc, NULL, worker);
+}
+
+typedef struct prepare {
+  mw_runtime *rt;
+  int status, count;
+  mw_err err;
+} prepare;
+
+static int check_pending(mw_runtime *rt, mw_err *err) {
+  mw_migration *list;
+  size_t count, pending = 0;
+  int rc = mw_migrate_status(rt->store, &list, &count, err);
+  if (rc) return rc;
+  for (size_t i = 0; i < count; i++) pending += !list[i].applied;
+  mw_free(list);
+  if (!pending) return 0;
+  return mw_err_set(err, MW_EVERSION, "%zu migrations are pending and migrate.auto is off: run `moonwatch migrate up`", pending);
+}
+
+static void do_prepare(void *arg) {
+  prepare *job = arg;
+  if (job->rt->conf->migrate_auto) job->status = mw_migrate_up(job->rt->store, &job->count, &job->err);
+  else job->status = check_pending(job->rt, &job->err);
+}
+
+static void prepare_database(mw_runtime *rt);
+static void on_database_retry(mw_timer *timer, void *arg) { prepare_database(arg); }
+
+static void on_prepared(void *arg, int status) {
+  prepare job = *(prepare *)arg;
+  mw_runtime *rt = job.rt;
+  mw_free(arg);
+  if (status) job.status = status;
+  if (atomic_load(&rt->draining)) return;
+  if (!job.status) {
+    if (job.count) mw_log(MW_LOG_INFO, "store", "migrated", MW_LOG_I("migrations", job.count));
+    mw_loop_post(rt->worker[0].loop, register_node, &rt->worker[0]);
+    return;
+  }
+  if (job.status != MW_EUNAVAILABLE && job.status != MW_ETIMEOUT) {
+    rt->err = job.err;
+    mw_runtime_drain(rt, job.status);
+    return;
+  }
+  int64_t wait_ms = RETRY_MS << (rt->database_failures < 5 ? rt->database_failures : 5);
+  if (rt->database_failures++ == 0)
+    mw_log(MW_LOG_WARN, "store", "the database is away; what needs it answers 503 until it is back", MW_LOG_S("error", job.err.text));
+  mw_timer_start(rt->main, &rt->database_retry, wait_ms < RETRY_MAX_MS ? wait_ms : RETRY_MAX_MS);
+}
+
+static void prepare_database(mw_runtime *rt) {
+  prepare *job = MW_NEW(prepare);
+  job->rt = rt;
+  int rc = mw_work_submit(rt->database_pool, rt->main, do_prepare, on_prepared, job);
+  if (rc) {
+    mw_free(job);
+    mw_timer_start(rt->main, &rt->database_retry, RETRY_MS);
+  }
+}
+
+/* ---- start ---- */
+
+// On the main thread, once a worker has opened what lives on its loop.
+static void on_worker_opened(void *arg) {
+  mw_runtime *rt = arg;
+  if (++rt->opened < rt->workers) return;
+  prepare_database(rt);
+  mw_runtime_reload(rt, NULL);
+}
+
+void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker) {
+  (void)worker;
+  mw_loop_post(rt->main, on_worker_opened, rt);
+}
+
+static void write_addresses(mw_runtime *rt) {
+  static const char *const names[MW_LISTENERS] = {"main", "app", "control"};
+  mw_buf path = MW_BUF_INIT, text = MW_BUF_INIT, temporary = MW_BUF_INIT;
+  mw_buf_printf(&path, "%s/addresses", rt->conf->data);
+  mw_buf_printf(&temporary, "%s.new", path.ptr);
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    mw_address address;
+    char shown[MW_ADDRESS_TEXT];
+    if (rt->fds.listeners[tag][0] < 0 || mw_listener_address(rt->fds.listeners[tag][0], &address)) continue;
+    mw_address_format(&address, shown);
+    mw_buf_printf(&text, "%s %s\n", names[tag], shown);
+    mw_log(MW_LOG_INFO, "http", "listening", MW_LOG_S("listener", names[tag]), MW_LOG_S("address", shown));
+  }
+  FILE *file = fopen(temporary.ptr, "w");
+  if (file) {
+    fwrite(text.ptr, 1, text.len, file);
+    if (fclose(file) == 0) rename(temporary.ptr, path.ptr);
+  }
+  mw_buf_deinit(&path);
+  mw_buf_deinit(&text);
+  mw_buf_deinit(&temporary);
+}
+
+static int open_control(mw_runtime *rt, mw_err *err) {
+  mw_buf text = MW_BUF_INIT;
+  mw_address address;
+  mw_buf_printf(&text, "unix:%s/moonwatch.sock", rt->conf->data);
+  int rc = mw_address_parse(mw_buf_str(&text), &address, err);
+  if (!rc) rc = mw_listener_bind(&address, false, &rt->fds.listeners[MW_LISTENER_CONTROL][0], err);
+  mw_buf_deinit(&text);
+  return rc;
+}
+
+static void on_stop_signal(int signum, void *arg) {
+  mw_runtime *rt = arg;
+  mw_log(MW_LOG_INFO, "runtime", "stopping", MW_LOG_S("signal", signum == SIGINT ? "SIGINT" : "SIGTERM"));
+  mw_runtime_drain(rt, 0);
+}
+
+static void on_hangup(int signum, void *arg) { mw_runtime_reload(arg, NULL); }
+
+static void on_files_changed(void *arg) { mw_runtime_reload(arg, NULL); }
+
+static void on_supervisor(mw_poll *poll, int status, int events, void *arg) {
+  mw_runtime *rt = arg;
+  char byte;
+  ssize_t got = read(rt->fds.supervisor, &byte, 1);
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  mw_log(MW_LOG_WARN, "runtime", "the supervisor is gone; draining");
+  mw_poll_close(rt->supervisor);
+  rt->supervisor = NULL;
+  mw_runtime_drain(rt, 0);
+}
+
+static void watch_plugins(mw_runtime *rt) {
+  mw_err err;
+  if (!rt->conf->watch) return;
+  if (access(rt->conf->plugins, F_OK) != 0) {
+    mw_log(MW_LOG_WARN, "plugins", "there is no plugins folder; `moonwatch init` makes a project with one", MW_LOG_S("folder", rt->conf->plugins));
+    return;
+  }
+  if (mw_fswatch_open(rt->main, rt->conf->plugins, SETTLE_MS, on_files_changed, rt, &rt->watch, &err))
+    mw_log(MW_LOG_WARN, "plugins", "the plugins folder is not watched; send SIGHUP or run `moonwatch reload` after a change",
+           MW_LOG_S("error", err.text));
+}
+
+void mw_runtime_tell_ready(mw_runtime *rt) {
+  if (rt->told_ready || rt->fds.supervisor < 0) return;
+  rt->told_ready = true;
+  if (write(rt->fds.supervisor, "r", 1) < 0) mw_log(MW_LOG_WARN, "runtime", "the supervisor does not listen");
+}
+
+static void on_keep_alive(mw_timer *timer, void *arg) { mw_timer_start(((mw_runtime *)arg)->main, timer, 3600 * 1000); }
+
+static int open_all(mw_runtime *rt, mw_err *err) {
+  const mw_config *conf = rt->conf;
+  mw_store_conf store = {.database_url = conf->database, .app_url = conf->app_database[0] ? conf->app_database : NULL,
+                         .data_dir = conf->data, .schema = conf->postgres_schema, .pg_pool_size = (int)conf->postgres_pool,
+                         .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
+  int rc = mw_store_open(&store, &rt->store, err);
+  if (!rc) rc = open_control(rt, err);
+  if (rc) return rc;
+  rt->kv = mw_kv_new(KV_BYTES);
+  rt->watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
+  rt->main = mw_loop_new("main");
+  rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
+  rt->database_pool = mw_work_pool_new("database", 1, 8);
+  mw_timer_init(&rt->database_retry, on_database_retry, rt);
+  mw_timer_init(&rt->keep_alive, on_keep_alive, rt);
+  mw_timer_start(rt->main, &rt->keep_alive, 3600 * 1000);
+  mw_signal_open(rt->main, SIGTERM, on_stop_signal, rt, &rt->signals[0]);
+  mw_signal_open(rt->main, SIGINT, on_stop_signal, rt, &rt->signals[1]);
+  mw_signal_open(rt->main, SIGHUP, on_hangup, rt, &rt->signals[2]);
+  if (rt->fds.supervisor >= 0) {
+    fcntl(rt->fds.supervisor, F_SETFL, O_NONBLOCK);
+    if (!mw_poll_open(rt->main, rt->fds.supervisor, on_supervisor, rt, &rt->supervisor)) mw_poll_set(rt->supervisor, MW_POLL_READ);
+  }
+  watch_plugins(rt);
+  write_addresses(rt);
+  return 0;
+}
+
+static void start_workers(mw_runtime *rt) {
+  for (int i = 0; i < rt->workers; i++) {
+    int rc = mw_worker_start(&rt->worker[i], rt, i);
+    if (!rc) continue;
+    mw_log(MW_LOG_FATAL, "runtime", "a worker thread cannot start; raise the limit on threads (ulimit -u)", MW_LOG_S("error", mw_err_text(rc)));
+    _exit(1); // half a server is none, and the others already run
+  }
+}
+
+/* ---- the end ---- */
+
+typedef struct drain {
+  mw_worker *worker;
+  int64_t bound_ms;
+} drain;
+
+static void do_drain(void *arg) {
+  drain *job = arg;
+  mw_worker_drain(job->worker, job->bound_ms);
+  mw_free(job);
+}
+
+void mw_runtime_drain(mw_runtime *rt, int status) {
+  if (atomic_exchange(&rt->draining, true)) return;
+  rt->status = status;
+  for (int i = 0; i < rt->workers; i++) {
+    drain *job = MW_NEW(drain);
+    *job = (drain){&rt->worker[i], rt->conf->drain_timeout};
+    mw_loop_post(rt->worker[i].loop, do_drain, job);
+  }
+}
+
+static void on_worker_ended(void *arg) {
+  mw_runtime *rt = arg;
+  if (++rt->ended == rt->workers) mw_loop_stop(rt->main);
+}
+
+void mw_runtime_worker_ended(mw_runtime *rt) { mw_loop_post(rt->main, on_worker_ended, rt); }
+
+static void close_all(mw_runtime *rt) {
+  for (int i = 0; i < 3; i++)
+    if (rt->signals[i]) mw_signal_close(rt->signals[i]);
+  if (rt->watch) mw_fswatch_close(rt->watch);
+  if (rt->supervisor) mw_poll_close(rt->supervisor);
+  if (rt->main) {
+    mw_timer_stop(&rt->database_retry);
+    mw_timer_stop(&rt->keep_alive);
+    mw_work_pool_free(rt->reload.loader);
+    mw_work_pool_free(rt->database_pool);
+    while (mw_loop_turn(rt->main, false)) {}
+    mw_loop_free(rt->main);
+  }
+  if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
+  if (rt->store) mw_store_close(rt->store);
+  mw_kv_free(rt->kv);
+  mw_work_shutdown();
+  mw_buf path = MW_BUF_INIT;
+  mw_buf_printf(&path, "%s/addresses", rt->conf->data);
+  if (rt->store) unlink(path.ptr);
+  mw_buf_deinit(&path);
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = 0; i < MW_MAX_WORKERS; i++)
+      if (rt->fds.listeners[tag][i] >= 0) close(rt->fds.listeners[tag][i]);
+  if (rt->fds.supervisor >= 0) close(rt->fds.supervisor);
+  mw_buf_deinit(&rt->report);
+  mw_buf_deinit(&rt->failed);
+  pthread_mutex_destroy(&rt->report_lock);
+  pthread_barrier_destroy(&rt->all_ended);
+}
+
+int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err) {
+  mw_runtime *rt = MW_NEW(mw_runtime);
+  rt->conf = conf;
+  rt->fds = *fds;
+  for (int i = 0; i < MW_MAX_WORKERS; i++) rt->fds.listeners[MW_LISTENER_CONTROL][i] = -1;
+  rt->host_ops = &mw_runtime_host_ops;
+  rt->workers = fds->workers;
+  rt->started_ns = mw_clock_mono_ns();
+  pthread_mutex_init(&rt->report_lock, NULL);
+  pthread_barrier_init(&rt->all_ended, NULL, (unsigned)rt->workers);
+  mw_list_init(&rt->reload.waiting);
+  mw_list_init(&rt->reload.waiting_next);
+
+  int rc = open_all(rt, err);
+  if (!rc) {
+    start_workers(rt);
+    mw_loop_run(rt->main);
+    for (int i = 0; i < rt->workers; i++) mw_worker_join(&rt->worker[i]);
+    rc = rt->status;
+    if (rc && err) *err = rt->err;
+  }
+  close_all(rt);
+  mw_free(rt);
+  return rc;
+}
+
+/* ---- check ---- */
+
+static bool check_config(void *program, mw_str name, mw_buf *out) {
+  const mw_config_option *option = mw_config_find(name);
+  if (!option || option->secret) return false;
+  mw_config_add_json(program, option, out);
+  return true;
+}
+
+static const char *check_env(void *program, const char *name, bool *allowed) {
+  *allowed = mw_config_allows_env(program, name);
+  return *allowed ? getenv(name) : NULL;
+}
+
+int mw_runtime_check(const mw_config *conf, bool json, mw_err *err) {
+  static const mw_host_ops ops = {.config = check_config, .env = check_env};
+  mw_host host = {.ops = &ops, .program = (void *)conf};
+  mw_plugin_files *files;
+  mw_buf report = MW_BUF_INIT;
+  mw_vm *vm = NULL;
+  int rc = mw_plugin_files_read(conf->plugins, &files, err);
+  if (rc) return rc;
+  mw_watchdog *watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
+  mw_watchdog_add_thread(watchdog, 0);
+  rc = mw_runtime_load_vm(conf, &host, 1, files, &vm, &report, err);
+  mw_watchdog_remove_thread(watchdog);
+  mw_watchdog_stop(watchdog);
+  (void)json;
+  printf("%s\n", mw_buf_cstr(&report));
+  if (vm) mw_vm_free(vm);
+  mw_plugin_files_unref(files);
+  mw_buf_deinit(&report);
+  return rc;
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What the files of the runtime share: runtime.c (start, signals, end), worker.c, generation.c (reload), runtime_host.c (what
+// bindings may ask). No one else includes it.
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "app/config.h"
+#include "app/runtime.h"
+#include "app/worker.h"
+#include "base/buf.h"
+#include "bind/host.h"
+#include "loop/loop.h"
+#include "loop/timer.h"
+#include "loop/work.h"
+#include "state/kv.h"
+#include "store/store.h"
+
+typedef struct mw_plugin_files mw_plugin_files;
+typedef struct mw_watchdog mw_watchdog;
+typedef struct mw_fswatch mw_fswatch;
+typedef struct mw_poll mw_poll;
+typedef struct mw_signal mw_signal;
+
+/** Someone who waits for the end of a reload. */
+typedef struct mw_reload_waiter {
+  mw_list node;
+  mw_runtime *rt;
+  int worker; /**< -1: nobody to tell. */
+  mw_host_reload_cb cb;
+  void *arg;
+  int status;
+  mw_buf report;
+} mw_reload_waiter;
+
+/** Building generations; touched by the main loop's thread only. */
+typedef struct mw_reload {
+  mw_work_pool *loader;
+  uint64_t last;        /**< Number of the newest generation, built or failed. */
+  bool building, again; /**< `again`: somebody asked while one was being built. */
+  mw_list waiting;      /**< For the build under way. */
+  mw_list waiting_next; /**< For the one after it. */
+} mw_reload;
+
+struct mw_runtime {
+  const mw_config *conf;
+  mw_runtime_fds fds;
+  const mw_host_ops *host_ops;
+  mw_loop *main;
+  mw_store *store;
+  mw_kv *kv;
+  mw_watchdog *watchdog;
+  int workers;
+  mw_worker worker[MW_MAX_WORKERS];
+  int opened;           /**< Workers whose loop is up; main thread. */
+  int ended;            /**< Workers whose loop has stopped; main thread. */
+  pthread_barrier_t all_ended;
+  int installed;        /**< Workers that serve a generation; main thread. */
+  mw_reload reload;
+  mw_work_pool *database_pool;
+  mw_timer database_retry, keep_alive;
+  int database_failures;
+  atomic_bool store_ready, draining, serving, loaded;
+  int64_t started_ns;
+  bool told_ready;
+  int status;           /**< What mw_runtime_run returns. */
+  mw_err err;
+  mw_signal *signals[3];
+  mw_fswatch *watch;
+  mw_poll *supervisor;
+
+  pthread_mutex_t report_lock;
+  mw_buf report;        /**< JSON of the generation that serves. */
+  mw_buf failed;        /**< JSON of the last load, when it failed; empty else. */
+};
+
+extern const mw_host_ops mw_runtime_host_ops;
+
+/** Any thread: migrated, registered, engines may start. */
+bool mw_runtime_store_is_ready(const mw_runtime *rt);
+/** A worker's loop is up. Any thread. */
+void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
+/** A worker's loop has stopped. Any thread. */
+void mw_runtime_worker_ended(mw_runtime *rt);
+/** Tells the supervisor once that the server serves. Main thread. */
+void mw_runtime_tell_ready(mw_runtime *rt);
+/** Begins an orderly end; the first call counts. Main thread. */
+void mw_runtime_drain(mw_runtime *rt, int status);
+
+/** Asks for a build; takes `waiter` (may be NULL). Main thread. */
+void mw_runtime_reload(mw_runtime *rt, mw_reload_waiter *waiter);
+/** The same from any thread, telling nobody. */
+void mw_runtime_ask_reload(mw_runtime *rt);
+/** Frees a retired vm on the loader thread. Any thread. */
+void mw_runtime_dispose_vm(mw_runtime *rt, mw_vm *vm);
+/** Makes one vm and loads the plugins into it; `report` gets the loader's JSON. Any thread. */
+int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files, mw_vm **out,
+                       mw_buf *report, mw_err *err);

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#include "app/worker.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "app/runtime_impl.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "bind/bind_http.h"
+#include "http/client.h"
+#include "store/store.h"
+#include "vm/task.h"
+#include "vm/watchdog.h"
+
+enum { TICK_MS = 1000 };
+
+/* ---- calling lua/mw/boot.lua ---- */
+
+static void on_boot_done(mw_task *task, lua_State *L, int status, const mw_err *err, void *arg) {
+  if (status && status != MW_ECANCELED)
+    mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", arg), MW_LOG_S("error", err->text));
+}
+
+static int push_boot(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "mw.boot");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, lua_touserdata(L, 1));
+  return 1;
+}
+
+// Runs boot.<name>(number) as a task of the vm.
+static void call_boot(mw_vm *vm, const char *name, lua_Number number) {
+  mw_err err;
+  lua_State *L = mw_vm_lua(vm);
+  lua_pushcfunction(L, push_boot);
+  lua_pushlightuserdata(L, (void *)name);
+  if (mw_vm_call(vm, 1, 1, &err)) {
+    mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", name), MW_LOG_S("error", err.text));
+    return;
+  }
+  lua_pushnumber(L, number);
+  mw_task_start(vm, 1, &(mw_task_opts){.what = "workflow engine", .done = on_boot_done, .arg = (void *)name});
+}
+
+/* ---- generations ---- */
+
+static void maybe_finish(mw_worker *worker);
+
+static void on_retired(mw_vm *vm, void *arg) {
+  mw_worker *worker = arg;
+  mw_http_host_remove(worker->http, vm);
+  mw_runtime_dispose_vm(worker->rt, vm);
+  worker->retiring--;
+  maybe_finish(worker);
+}
+
+static void retire(mw_worker *worker, mw_vm *vm, int64_t bound_ms) {
+  worker->retiring++;
+  mw_vm_retire(vm, bound_ms, on_retired, worker);
+}
+
+static void listen_all(mw_worker *worker) {
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    int fd = worker->rt->fds.listeners[tag][worker->index];
+    mw_err err;
+    if (fd < 0) continue;
+    worker->rt->fds.listeners[tag][worker->index] = -1; // taken
+    if (mw_http_host_listen(worker->http, fd, NULL, tag, &err))
+      mw_log(MW_LOG_ERROR, "http", "cannot listen", MW_LOG_S("error", err.text));
+  }
+}
+
+void mw_worker_install(mw_worker *worker, mw_vm *vm) {
+  mw_vm *old = worker->vm;
+  if (worker->draining) {
+    mw_vm_adopt(vm, worker->loop);
+    retire(worker, vm, 0);
+    return;
+  }
+  mw_vm_adopt(vm, worker->loop);
+  worker->vm = vm;
+  worker->engine_started = false;
+  worker->rebuild_asked = false;
+  mw_http_host_install(worker->http, vm);
+  if (old) retire(worker, old, worker->rt->conf->drain_timeout);
+  if (!worker->listening) {
+    worker->listening = true;
+    listen_all(worker);
+  }
+  mw_worker_start_engine(worker);
+}
+
+void mw_worker_start_engine(mw_worker *worker) {
+  if (!worker->vm || worker->engine_started || worker->draining || !mw_runtime_store_is_ready(worker->rt)) return;
+  worker->engine_started = true;
+  call_boot(worker->vm, "start", 0);
+}
+
+void mw_worker_wake_engine(mw_worker *worker, int64_t due_us) {
+  if (worker->vm && worker->engine_started && !worker->draining) call_boot(worker->vm, "wake", (lua_Number)due_us);
+}
+
+/* ---- the end ---- */
+
+static void on_detached(void *arg) {
+  mw_worker *worker = arg;
+  worker->host.store = NULL;
+  mw_timer_stop(&worker->tick);
+  mw_loop_stop(worker->loop);
+}
+
+static void maybe_finish(mw_worker *worker) {
+  if (!worker->draining || !worker->http_drained || worker->retiring) return;
+  mw_http_host_free(worker->http);
+  worker->http = NULL;
+  mw_http_client_free(worker->host.client);
+  worker->host.client = NULL;
+  mw_store_detach(worker->host.store, on_detached, worker);
+}
+
+static void on_http_drained(void *arg) {
+  mw_worker *worker = arg;
+  worker->http_drained = true;
+  if (worker->vm) {
+    mw_vm *vm = worker->vm;
+    int64_t left_ms = worker->drain_until_ms - mw_clock_mono_ms();
+    worker->vm = NULL;
+    retire(worker, vm, left_ms > 0 ? left_ms : 0);
+    return;
+  }
+  maybe_finish(worker);
+}
+
+void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {
+  if (worker->draining) return;
+  worker->draining = true;
+  worker->drain_until_ms = mw_clock_mono_ms() + bound_ms;
+  mw_timer_stop(&worker->start_retry);
+  if (worker->vm && worker->engine_started) call_boot(worker->vm, "stop", 0);
+  mw_http_host_drain(worker->http, bound_ms, on_http_drained, worker);
+}
+
+/* ---- the thread ---- */
+
+static void close_unused(mw_worker *worker) {
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    int *fd = &worker->rt->fds.listeners[tag][worker->index];
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+  }
+}
+
+static void run(void *arg) {
+  mw_worker *worker = arg;
+  mw_watchdog_add_thread(worker->rt->watchdog, worker->index);
+  mw_loop_run(worker->loop);
+  mw_watchdog_remove_thread(worker->rt->watchdog);
+  close_unused(worker);
+  // Others may still post here until all have come this far.
+  mw_runtime_worker_ended(worker->rt);
+  pthread_barrier_wait(&worker->rt->all_ended);
+  mw_loop_free(worker->loop);
+}
+
+// Keeps the loop alive before it listens, and asks for a fresh generation when the serving one cannot come back below its
+// memory mark.
+static void on_tick(mw_timer *timer, void *arg) {
+  mw_worker *worker = arg;
+  mw_timer_start(worker->loop, timer, TICK_MS);
+  if (!worker->vm || worker->rebuild_asked || !mw_vm_is_over_budget(worker->vm)) return;
+  worker->rebuild_asked = true;
+  mw_log(MW_LOG_WARN, "plugins", "a state stays above its memory mark; loading a fresh generation",
+         MW_LOG_I("worker", worker->index), MW_LOG_I("bytes", mw_vm_memory(worker->vm)));
+  mw_runtime_ask_reload(worker->rt);
+}
+
+// Opens what lives on the loop, on the loop's own thread.
+static void on_open(void *arg) {
+  mw_worker *worker = arg;
+  mw_timer_init(&worker->tick, on_tick, worker);
+  mw_timer_start(worker->loop, &worker->tick, TICK_MS);
+  const mw_config *conf = worker->rt->conf;
+  worker->host.store = mw_store_attach(worker->rt->store, worker->loop);
+  worker->host.client = mw_http_client_new(worker->loop, NULL);
+  worker->http = mw_http_host_new(worker->loop, &(mw_http_host_opts){
+      .server = {.max_header_bytes = (size_t)conf->http_max_header,
+                 .max_body_bytes = (size_t)conf->http_max_body,
+                 .max_connections = (size_t)conf->http_max_connections,
+                 .header_timeout_ms = conf->http_header_timeout,
+                 .body_timeout_ms = conf->http_body_timeout,
+                 .idle_timeout_ms = conf->http_idle_timeout,
+                 .handler_timeout_ms = conf->http_handler_timeout,
+                 .write_timeout_ms = conf->http_write_timeout},
+      .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
+  mw_runtime_worker_opened(worker->rt, worker);
+}
+
+int mw_worker_start(mw_worker *worker, mw_runtime *rt, int index) {
+  char name[16];
+  snprintf(name, sizeof name, "worker-%d", index);
+  worker->rt = rt;
+  worker->index = index;
+  worker->loop = mw_loop_new(name);
+  worker->host = (mw_host){.ops = rt->host_ops, .program = rt, .worker = index, .kv = rt->kv};
+  mw_loop_post(worker->loop, on_open, worker);
+  return mw_thread_start(&worker->thread, name, run, worker);
+}
+
+void mw_worker_join(mw_worker *worker) { mw_thread_join(&worker->thread); }
