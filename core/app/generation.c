@@ -27,14 +27,6 @@ typedef struct build {
   mw_buf failed; // set when they failed and the built-in surfaces alone are served
 } build;
 
-static int push_load(lua_State *L) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "mw.boot");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, "load");
-  return 1;
-}
-
 static void add_failure(mw_buf *report, uint64_t generation, const mw_err *err) {
   mw_buf_printf(report, "{\"generation\":%llu,\"plugins\":[],\"errors\":[{\"plugin\":null,\"code\":", (unsigned long long)generation);
   mw_json_add_string(report, mw_str_from(mw_err_code(err->code)));
@@ -43,8 +35,34 @@ static void add_failure(mw_buf *report, uint64_t generation, const mw_err *err) 
   mw_buf_add_cstr(report, "}]}");
 }
 
-int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files, mw_vm **out,
-                       mw_buf *report, mw_err *err) {
+static int push_boot(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "mw.boot");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, lua_touserdata(L, 1));
+  return 1;
+}
+
+// Calls boot.<function>(has_app_listener), which returns whether all is well and a text.
+static int call_boot(mw_vm *vm, const char *function, bool has_app_listener, mw_buf *text, mw_err *err) {
+  lua_State *L = mw_vm_lua(vm);
+  lua_pushcfunction(L, push_boot);
+  lua_pushlightuserdata(L, (void *)function);
+  int rc = mw_vm_call(vm, 1, 1, err);
+  if (rc) return rc;
+  lua_pushboolean(L, has_app_listener);
+  if ((rc = mw_vm_call(vm, 1, 2, err))) return rc;
+  mw_str result;
+  result.ptr = lua_tolstring(L, -1, &result.len);
+  mw_buf_reset(text, SIZE_MAX);
+  mw_buf_add_str(text, result);
+  if (!lua_toboolean(L, -2)) rc = mw_err_set(err, MW_ELUA, "a plugin did not load");
+  lua_pop(L, 2);
+  return rc;
+}
+
+int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files,
+                       const char *function, mw_vm **out, mw_buf *text, mw_err *err) {
   char name[32];
   mw_vm *vm;
   snprintf(name, sizeof name, "worker-%d", host->worker);
@@ -52,27 +70,10 @@ int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation
                         .modules = mw_bind_modules, .user = host};
   int rc = mw_vm_new(&vm_conf, &vm, err);
   if (rc) return rc;
-  lua_State *L = mw_vm_lua(vm);
   mw_vm_set_loading(vm, true);
   mw_bind_runtime_set_files(vm, files);
-  lua_pushcfunction(L, push_load);
-  rc = mw_vm_call(vm, 0, 1, err);
-  if (!rc) {
-    lua_pushboolean(L, conf->listen_app[0] != 0);
-    rc = mw_vm_call(vm, 1, 2, err);
-  }
-  if (!rc) {
-    mw_str text;
-    text.ptr = lua_tolstring(L, -1, &text.len);
-    mw_buf_reset(report, SIZE_MAX);
-    mw_buf_add_str(report, text);
-    if (!lua_toboolean(L, -2)) rc = mw_err_set(err, MW_ELUA, "a plugin did not load");
-    lua_pop(L, 2);
-  } else {
-    mw_buf_reset(report, SIZE_MAX);
-    add_failure(report, generation, err);
-    mw_log(MW_LOG_ERROR, "plugins", "loading the plugins failed", MW_LOG_S("error", err->text));
-  }
+  mw_buf_reset(text, SIZE_MAX);
+  rc = call_boot(vm, function, conf->listen_app[0] != 0, text, err);
   mw_bind_runtime_set_files(vm, NULL);
   mw_vm_set_loading(vm, false);
   if (rc) mw_vm_free(vm);
@@ -80,9 +81,18 @@ int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation
   return rc;
 }
 
+static int load_worker(build *b, int worker, const mw_plugin_files *files) {
+  int rc = mw_runtime_load_vm(b->rt->conf, &b->rt->worker[worker].host, b->number, files, "load", &b->vms[worker], &b->report, &b->err);
+  if (rc && !b->report.len) { // not a plugin's fault alone: no report was made
+    add_failure(&b->report, b->number, &b->err);
+    mw_log(MW_LOG_ERROR, "plugins", "loading the plugins failed", MW_LOG_S("error", b->err.text));
+  }
+  return rc;
+}
+
 static int load_all(build *b, const mw_plugin_files *files) {
   for (int i = 0; i < b->rt->workers; i++) {
-    int rc = mw_runtime_load_vm(b->rt->conf, &b->rt->worker[i].host, b->number, files, &b->vms[i], &b->report, &b->err);
+    int rc = load_worker(b, i, files);
     if (!rc) continue;
     while (i--) mw_vm_free(b->vms[i]), b->vms[i] = NULL;
     return rc;

@@ -355,11 +355,10 @@ int mw_runtime_check(const mw_config *conf, bool json, mw_err *err) {
   if (rc) return rc;
   mw_watchdog *watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
   mw_watchdog_add_thread(watchdog, 0);
-  rc = mw_runtime_load_vm(conf, &host, 1, files, &vm, &report, err);
+  rc = mw_runtime_load_vm(conf, &host, 1, files, json ? "check_json" : "check", &vm, &report, err);
   mw_watchdog_remove_thread(watchdog);
   mw_watchdog_stop(watchdog);
-  (void)json;
-  printf("%s\n", mw_buf_cstr(&report));
+  if (report.len) printf("%s\n", mw_buf_cstr(&report));
   if (vm) mw_vm_free(vm);
   mw_plugin_files_unref(files);
   mw_buf_deinit(&report);

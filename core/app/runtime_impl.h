@@ -97,6 +97,7 @@ void mw_runtime_reload(mw_runtime *rt, mw_reload_waiter *waiter);
 void mw_runtime_ask_reload(mw_runtime *rt);
 /** Frees a retired vm on the loader thread. Any thread. */
 void mw_runtime_dispose_vm(mw_runtime *rt, mw_vm *vm);
-/** Makes one vm and loads the plugins into it; `report` gets the loader's JSON. Any thread. */
-int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files, mw_vm **out,
-                       mw_buf *report, mw_err *err);
+/** Makes one vm and calls boot.<function> of lua/mw/boot.lua in it ("load" or a "check"), which loads the plugins; `text` gets what it
+ *  returns. MW_ELUA with a text when plugins failed, without one when the loading itself did. Any thread. */
+int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation, const mw_plugin_files *files, const char *function,
+                       mw_vm **out, mw_buf *text, mw_err *err);
