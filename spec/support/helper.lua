@@ -20,6 +20,16 @@ busted.subscribe({ "error" }, function(element)
   return nil, true
 end)
 
+-- Servers that a spec file left behind, because it failed half-way.
+busted.subscribe({ "file", "end" }, function()
+  local live = debug.getregistry()["moonwatch.servers"] or {}
+  for server in pairs(live) do
+    server:kill_all()
+    server:clean()
+  end
+  return nil, true
+end)
+
 busted.subscribe({ "exit" }, function()
   print(("# moonwatch: %d passed, %d failed, %d pending"):format(counts.success, counts.failure + counts.error,
     counts.pending))
