@@ -47,11 +47,13 @@ static mw_str check_text(lua_State *L) {
 
 static int l_decode(lua_State *L) {
   mw_str text = check_text(L);
-  mw_json_decode_opts opts = {{0, 0}, false};
+  mw_json_decode_opts opts = {{0, 0}, false, 0};
+  lua_settop(L, 2);
   if (lua_istable(L, 2)) {
     lua_getfield(L, 2, "null");
     opts.nulls = lua_toboolean(L, -1) || lua_islightuserdata(L, -1);
-    lua_pop(L, 1);
+    lua_getfield(L, 2, "raw");
+    if (lua_istable(L, -1)) opts.raw = lua_gettop(L);
   }
   mw_err err;
   int rc = mw_json_push(L, text, &opts, &err);

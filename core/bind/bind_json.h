@@ -5,6 +5,7 @@
 // values look like (design/api.md, "Values"). Other bindings that read or answer JSON call the functions below.
 //
 //   json.decode(text [, {null = json.null}]) -> value | nil, err       a lone null is nil, without err
+//   json.decode(text, {raw = {input = true}})                          these members of the outermost object come as boxes
 //   json.encode(value [, {sort = true, name = "input"}]) -> text | nil, err
 //   json.check(text) -> true | nil, err          json.raw(text) -> box | nil, err      json.box(text) -> box, not checked
 //   json.array([table]) -> table                 json.is_array(value) -> boolean       json.null
@@ -23,6 +24,7 @@ int mw_open_json(lua_State *L);
 typedef struct mw_json_decode_opts {
   mw_json_limits limits; /**< Depth at most 200 here. */
   bool nulls;            /**< Show the nulls of objects, and a lone one, as json.null. */
+  int raw;               /**< Stack index (positive) of a set of names: such members of the outermost object become boxes. 0: none. */
 } mw_json_decode_opts;
 
 /** Pushes the value of `text`. Returns 0, or a code with nothing pushed and `err` filled. `opts` may be NULL. Never yields; runs no Lua

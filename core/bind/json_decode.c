@@ -10,6 +10,7 @@ typedef struct decoder {
   lua_State *L;
   mw_json_reader *reader;
   int mark; // stack index of the array mark
+  int boxed; // stack index of the set of top members to box, or 0
   bool nulls;
 } decoder;
 
@@ -64,6 +65,19 @@ static void flush_members(lua_State *L, int base, bool made) {
   lua_settop(L, base + 1);
 }
 
+// The name is on top. Boxes its value when it is a member of the whole text that was asked for.
+static bool push_boxed(decoder *d, bool *done) {
+  lua_State *L = d->L;
+  lua_pushvalue(L, -1);
+  lua_rawget(L, d->boxed);
+  *done = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (!*done) return true;
+  if (mw_json_skip(d->reader)) return false;
+  mw_json_push_box(L, d->reader->raw);
+  return true;
+}
+
 static bool push_object(decoder *d) {
   lua_State *L = d->L;
   int base = lua_gettop(L), room = room_at(d->reader->depth);
@@ -72,7 +86,9 @@ static bool push_object(decoder *d) {
   for (mw_json_token token; (token = mw_json_read(d->reader)) != MW_JSON_OBJECT_END;) {
     if (token != MW_JSON_KEY) return false;
     lua_pushlstring(L, d->reader->text.ptr, d->reader->text.len);
-    if (!push_value(d, mw_json_read(d->reader), false)) return false;
+    bool boxed = false;
+    if (d->boxed && d->reader->depth == 1 && !push_boxed(d, &boxed)) return false;
+    if (!boxed && !push_value(d, mw_json_read(d->reader), false)) return false;
     if (lua_gettop(L) - base - made < room) continue;
     flush_members(L, base, made);
     made = true;
@@ -103,7 +119,7 @@ static bool push_value(decoder *d, mw_json_token token, bool in_array) {
 }
 
 int mw_json_push(lua_State *L, mw_str text, const mw_json_decode_opts *opts, mw_err *err) {
-  static const mw_json_decode_opts defaults = {{0, 0}, false};
+  static const mw_json_decode_opts defaults = {{0, 0}, false, 0};
   if (!opts) opts = &defaults;
   mw_json_limits limits = opts->limits;
   if (limits.max_depth > MAX_DEPTH) limits.max_depth = MAX_DEPTH;
@@ -113,7 +129,7 @@ int mw_json_push(lua_State *L, mw_str text, const mw_json_decode_opts *opts, mw_
   mw_json_reader *r = &mw_json_state_of(L)->reader;
   mw_json_reader_restart(r, text, &limits);
   mw_json_push_array_mark(L); // mark
-  decoder d = {L, r, top + 1, opts->nulls};
+  decoder d = {L, r, top + 1, opts->raw, opts->nulls};
   if (push_value(&d, mw_json_read(r), false) && mw_json_read(r) == MW_JSON_END) { // mark, value
     lua_remove(L, top + 1);
     return 0;
