@@ -121,7 +121,9 @@ function M.public(code, message, fields)
     M.throw("invalid", "mw.error(code, message): the code must be a short word like \"out_of_stock\"")
   end
   if fields ~= nil and type(fields) ~= "table" then M.throw("invalid", "mw.error: the third argument must be a table") end
-  return M.new(code, message == nil and code or tostring(message), fields)
+  local err = M.new(code, message == nil and code or tostring(message), fields)
+  if fields and fields.retryable == false then err.final = true end -- said so, not by default: a step is not tried again
+  return err
 end
 
 return M

@@ -1,0 +1,357 @@
+-- SPDX-License-Identifier: MIT
+
+--- Runs executions on this worker: starts those that are triggered here while there is room, claims the others when they are due, goes
+-- on with those whose task died, and gives back what it may not finish.
+--
+--   engine.start()                 in a task, when this state begins to serve; claims until it is not current any more
+--   engine.wake(due_us)            something may be due then (0: now)
+--   engine.stop()                  the server drains: nothing begins here any more; runs stop at their next step boundary
+--   engine.create(request)         -> id, created | nil, err
+--
+-- A run has a task of its own, so that a request that is cancelled while its trigger commits does not take the run with it.
+-- Room is `workflow.concurrency` runs a worker; a trigger beyond it is stored as queued and claimed later, by whoever has room.
+
+local core = require "mw.core.task"
+local determinism = require "mw.workflow.determinism"
+local errors = require "mw.errors"
+local imperative = require "mw.workflow.imperative"
+local journal = require "mw.workflow.journal"
+local list = require "mw.workflow.list"
+local R = require "mw.workflow.run"
+local registry = require "mw._registry"
+local runtime = require "mw._runtime"
+local status = require "mw.workflow.status"
+local store = require "mw.core.store"
+
+local M = {}
+
+local DEFAULT_CONCURRENCY = 1000
+local CLAIM_BATCH = 200
+local CLAIM_EVERY_US = 5e6 -- also without being woken: other nodes' runs whose lease ran out
+local STORE_AWAY_S = 0.5
+local STORE_AWAY_US = 5e5
+local CODE_AWAY_US = 5e6
+local API_LEVEL = 1
+
+local drivers = { list = list, imperative = imperative }
+local now_us, spawn = runtime.now_us, core.spawn
+
+local active, room = 0, nil
+local stopped, started = false, false
+local backlog = false        -- runs are stored as queued that had no room here
+local next_due = math.huge   -- microseconds
+local parked                 -- token of the claim loop while it waits
+local woken = false
+local stored_bundles = {}
+
+local function limit()
+  room = tonumber(runtime.config("workflow.concurrency")) or DEFAULT_CONCURRENCY
+  return room
+end
+
+function M.is_stopped() return stopped end
+
+--- Runs in hand, and how many there may be.
+function M.load() return active, room or limit() end
+
+local function wake_loop()
+  woken = true
+  local token = parked
+  if token then
+    parked = nil
+    core.wake(token)
+  end
+end
+
+--- Something is due at `due_us` (nil or 0: now).
+function M.wake(due_us)
+  due_us = due_us or 0
+  if due_us < next_due then
+    next_due = due_us
+    wake_loop()
+  end
+end
+
+--- A run was stored for later: this worker claims it when it may, otherwise whoever is current.
+function M.note_due(due_us)
+  if not stopped and core.is_current() then M.wake(due_us) else runtime.wake_engines(due_us) end
+end
+
+local function end_run(run)
+  if run.ended_here then return end
+  run.ended_here = true
+  active = active - 1
+  if backlog and not stopped then
+    backlog = false
+    M.wake(0)
+  end
+end
+
+-- ---- runs whose task died ----
+
+local function describe_death(run, err)
+  err = errors.from(err)
+  local step = run.step
+  if run.phase ~= "step" or not step then return err end
+  if err.code == "timeout" and step.timeout and R.elapsed(run) - run.t0 >= step.timeout * 1e6 * 0.99 then
+    return errors.new("timeout", string.format("step %q took longer than its timeout of %g s", step.name, step.timeout),
+      { where = err.where })
+  end
+  return err
+end
+
+local function append_now(run, data, to, due_us, output, error_text)
+  local number = data and run.number + 1 or 0
+  if data then run.number = number end
+  store.append(run.id, run.fence, number, data, to, due_us, output, error_text)
+end
+
+-- Outside of a task: nothing can be waited for, so what is known is queued, and the run goes on elsewhere.
+local function hand_back(run, err)
+  if run.phase == "commit" then
+    if run.w_number > 0 then run.number = run.w_number end
+    store.append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error)
+    if run.w_status == nil then append_now(run, nil, status.QUEUED, now_us()) end
+  elseif run.phase == "step" and err.code == "cancelled" then
+    append_now(run, journal.interruption(run.step.quoted, run.attempt, R.elapsed(run)), status.QUEUED, now_us())
+  elseif run.phase == "step" or run.phase == "body" and err.code ~= "cancelled" then
+    append_now(run, run.driver.death_row(run, err))
+  else
+    append_now(run, nil, status.QUEUED, run.phase == "wait" and run.due_us or now_us())
+  end
+  runtime.wake_engines(0)
+  end_run(run)
+end
+
+local go_on
+
+local function on_fail(run, err)
+  determinism.leave()
+  err = describe_death(run, err)
+  if run.ended_here then return end
+  local died_at_work = run.phase == "step" or run.phase == "body"
+  if died_at_work and err.code ~= "cancelled" and not stopped and core.is_current() then
+    local ok, handle = pcall(spawn, go_on, run.what, nil, run, err)
+    if ok and handle ~= nil then return end
+  end
+  if not died_at_work and run.phase ~= "commit" and run.phase ~= "wait" then
+    runtime.log("error", "workflow", string.format("execution %s: the engine itself failed: %s", run.id, tostring(err)))
+  end
+  hand_back(run, err)
+end
+
+-- ---- starting ----
+
+local function watch(run) core.on_fail(on_fail, run) end
+
+local function new_run(id, fence, number, seed, start_us, workflow, app, input_text)
+  return {
+    id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
+    input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
+  }
+end
+
+local function adopt(run, def)
+  run.def, run.driver, run.what = def, drivers[def.form], def.what
+end
+
+-- Reads the journal and drives the run on from it.
+local function resume(run, was_interrupted)
+  local rows, err = store.journal(run.id)
+  while not rows do
+    if err.code == "cancelled" then error(err, 0) end
+    if not core.sleep(STORE_AWAY_S) then error(err, 0) end
+    rows, err = store.journal(run.id)
+  end
+  local state
+  state, err = journal.fold(rows)
+  if not state then
+    return R.commit(run, nil, status.BLOCKED, nil, nil, R.error_text(err))
+  end
+  run.number, run.at, run.results, run.state = state.number, state.at, {}, state
+  return run.driver.resume(run, state, was_interrupted)
+end
+
+-- In a fresh task, after the one before died in a step or a body.
+function go_on(run, err)
+  watch(run)
+  run.died = (run.died or 0) + 1
+  local next_move = run.driver.died(run, err)
+  if next_move == "again" then
+    run.driver.drive(run)
+  elseif next_move == "reload" then
+    resume(run, false)
+  end
+  end_run(run)
+end
+
+--- The definition an execution is pinned to. Returns it, or nil, err.
+local function find_definition(workflow, bundle)
+  local def = registry.workflows[workflow]
+  if def and def.bundle == bundle then return def end
+  local pinned, err = require("mw._loader").load_bundle(bundle)
+  if not pinned then return nil, err end
+  if not pinned[workflow] then
+    return nil, errors.new("not_found", string.format("the code it is pinned to (%s) declares no workflow %q", bundle:sub(1, 12), workflow))
+  end
+  return pinned[workflow]
+end
+
+local function block(run, err)
+  runtime.log("error", "workflow", string.format("execution %s of %q is blocked: %s", run.id, run.workflow, err.message),
+    { execution = run.id, bundle = run.bundle })
+  R.commit(run, nil, status.BLOCKED, nil, nil, R.error_text(err))
+end
+
+local function run_claimed(row)
+  local run = new_run(row.id, row.fence, 0, row.seed, R.start_of(row.seed, row.created_us), row.workflow, row.app, row.input)
+  run.bundle, run.what = row.bundle, "workflow " .. row.workflow
+  watch(run)
+  local def, err = find_definition(row.workflow, row.bundle)
+  if not def then
+    if err.retryable then
+      R.release(run, nil, now_us() + CODE_AWAY_US)
+    else
+      block(run, err)
+    end
+    return end_run(run)
+  end
+  adopt(run, def)
+  if row.fence > 1 or row.interrupted then
+    resume(run, row.interrupted)
+  else
+    run.state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 }
+    run.driver.drive(run)
+  end
+  end_run(run)
+end
+
+-- Creates the execution and runs it, both in this task; tells the trigger in between.
+local function run_new(def, request, answer, token)
+  local seed = R.new_seed()
+  local id, created = store.create(def.name, request.input, def.bundle, seed, status.RUNNING, 0, request.id, request.key,
+    request.hash, request.app, API_LEVEL)
+  answer.done, answer.id, answer.created = true, id, created
+  core.wake(token)
+  if not id or not created then
+    active = active - 1
+    if backlog then M.wake(0) end
+    return
+  end
+  local run = new_run(id, 1, 0, seed, R.start_of(seed, 0), def.name, request.app, request.input)
+  adopt(run, def)
+  watch(run)
+  if def.form == "imperative" then run.state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 } end
+  run.driver.drive(run)
+  end_run(run)
+end
+
+-- The code must be in the store before an execution may be pinned to it.
+local function store_bundle(hash)
+  if stored_bundles[hash] then return true end
+  local code = require("mw._loader").bundle_code(hash)
+  if not code then return nil, errors.new("invalid", "the plugin's code is not known; reload the plugins") end
+  local ok, err = store.put_code(code)
+  if ok then stored_bundles[hash] = true end
+  return ok, err
+end
+
+local function create_queued(def, request)
+  local id, created = store.create(def.name, request.input, def.bundle, R.new_seed(), status.QUEUED, now_us(), request.id, request.key,
+    request.hash, request.app, API_LEVEL)
+  if id and created then
+    backlog = true
+    M.note_due(0)
+  end
+  return id, created
+end
+
+--- Creates an execution of a current workflow; returns its id and whether it is new, once that is durable, or nil, err.
+--- request: input (JSON text), id, key, hash, app.
+function M.create(def, request)
+  local ok, err = store_bundle(def.bundle)
+  if not ok then return nil, err end
+  if not started or stopped or active >= (room or limit()) or not core.is_current() then return create_queued(def, request) end
+  active = active + 1
+  local answer, token = { done = false }, core.token()
+  local spawned, why = pcall(spawn, run_new, def.what, nil, def, request, answer, token)
+  if not spawned then
+    active = active - 1
+    return nil, errors.from(why)
+  end
+  while not answer.done do
+    local _, cancelled = core.park("mw.trigger")
+    if cancelled and not answer.done then return nil, cancelled end
+  end
+  return answer.id, answer.created
+end
+
+-- ---- claiming ----
+
+local function start_claimed(row)
+  active = active + 1
+  local ok, why = pcall(spawn, run_claimed, "workflow " .. row.workflow, nil, row)
+  if not ok then
+    active = active - 1
+    runtime.log("error", "workflow", string.format("execution %s could not start: %s", row.id, tostring(why)))
+    store.append(row.id, row.fence, 0, nil, status.SLEEPING, now_us() + CODE_AWAY_US)
+  end
+end
+
+-- Claims what is due while there is room; next_due says when to look again.
+local function claim_due()
+  while true do
+    next_due = math.huge
+    local free = (room or limit()) - active
+    if free <= 0 then
+      backlog = true
+      return
+    end
+    local asked = math.min(free, CLAIM_BATCH)
+    local rows, due = store.claim(asked)
+    if not rows then
+      if due.code == "cancelled" then error(due, 0) end
+      next_due = math.min(next_due, now_us() + STORE_AWAY_US)
+      return
+    end
+    for i = 1, #rows do start_claimed(rows[i]) end
+    if due and due < next_due then next_due = due end
+    if #rows < asked then return end
+  end
+end
+
+local function serves() return not stopped and core.is_current() end
+
+local function wait_for_work(last_us)
+  if woken or not serves() then return end
+  local wait_us = math.min(next_due, last_us + CLAIM_EVERY_US) - now_us()
+  if wait_us <= 0 then return end
+  parked = core.token()
+  local _, err = core.park("workflow engine", wait_us / 1e6)
+  parked = nil
+  if err and err.code == "cancelled" then stopped = true end
+end
+
+--- Claims until this state is not current any more or the server drains. Call in a task.
+function M.start()
+  if started then return end
+  started = true
+  local last_us = -math.huge
+  while serves() do
+    woken = false
+    local now = now_us()
+    if now >= next_due or now >= last_us + CLAIM_EVERY_US then
+      last_us = now
+      claim_due()
+    end
+    wait_for_work(last_us)
+  end
+end
+
+--- Nothing begins here any more.
+function M.stop()
+  stopped = true
+  wake_loop()
+end
+
+return M

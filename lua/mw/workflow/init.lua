@@ -1,0 +1,74 @@
+-- SPDX-License-Identifier: MIT
+
+--- Durable workflows. define.lua is `mw.workflow`, this is `mw.trigger`; engine.lua runs executions, list.lua and imperative.lua drive
+--- the two forms, journal.lua is what they write.
+--
+--   local run = mw.trigger("checkout", { amount = 42 }, { id = "order-17" })     -- { id = "0192…", created = true }
+--
+-- It returns once the execution is stored: from then on it finishes, whatever happens to the server. `id` is your own name for it: the
+-- same id with the same input is the same execution (created = false), with another input it raises "conflict".
+-- An unknown workflow raises "not_found"; a server under too much load "busy", a database that is away "unavailable" (both retryable).
+
+local crypto = require "mw.core.crypto"
+local define = require "mw.workflow.define"
+local engine = require "mw.workflow.engine"
+local errors = require "mw.errors"
+local payload = require "mw.workflow.payload"
+local registry = require "mw._registry"
+local validate = require "mw.validate"
+
+local M = {
+  define = define.define,
+  start = engine.start,
+  wake = engine.wake,
+  stop = engine.stop,
+}
+
+local MAX_ID = 255
+local trigger_options = { id = "string" }
+
+local function unknown(name)
+  local near = validate.nearest(name, registry.workflows)
+  return errors.new("not_found", "workflow not found: " .. name, { hint = near and string.format("did you mean %q?", near) or nil })
+end
+
+--- What a request asked for, as one hash: the same id or key with another one is a conflict.
+function M.request_hash(name, input_text)
+  return crypto.digest("sha256", name .. "\n" .. (input_text or ""))
+end
+
+--- For lua/mw: `input_text` is JSON or nil; opts.id, opts.key (Idempotency-Key). Returns id, created or nil, err.
+function M.create(name, input_text, opts)
+  local def = registry.workflows[name]
+  if not def then return nil, unknown(name) end
+  local request = { input = input_text, id = opts.id, key = opts.key, app = opts.app }
+  if opts.id or opts.key then request.hash = M.request_hash(name, input_text) end
+  local id, created = engine.create(def, request)
+  if id then return id, created end
+  local err = created
+  if err.code == "conflict" then
+    local what = opts.key and "Idempotency-Key" or "id"
+    err = errors.new("conflict", string.format("this %s was used for another request; use a new one, or send the same input again", what),
+      { status = 422 })
+  end
+  return nil, err
+end
+
+--- `mw.trigger(name, input, opts)`.
+function M.trigger(name, input, opts)
+  validate.arg("mw.trigger", 1, "name", name, "string")
+  opts = validate.options("mw.trigger", opts, trigger_options)
+  if opts.id and (opts.id == "" or #opts.id > MAX_ID) then
+    errors.throw("invalid", string.format("mw.trigger: id must have 1 to %d bytes", MAX_ID))
+  end
+  local text, err = payload.encode(input, "the input")
+  if err then
+    err.code = err.code == "invalid_result" and "invalid" or err.code
+    errors.raise(err)
+  end
+  local id, created = M.create(name, text, opts)
+  if not id then errors.raise(created) end
+  return { id = id, created = created }
+end
+
+return M

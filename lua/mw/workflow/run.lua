@@ -1,0 +1,291 @@
+-- SPDX-License-Identifier: MIT
+
+--- One execution in the hands of this worker: its commits, its attempts, and how it is handed back. list.lua and imperative.lua
+-- drive it; engine.lua starts it and gets it back.
+--
+-- A run lives in one task. When that task dies (a step's timeout, the watchdog, a drain) the engine is told by `on_fail` and either
+-- goes on in a fresh task or hands the run back to the store; `run.phase` says what was going on:
+--
+--   "step"    a step's function runs: run.step, run.attempt, run.t0
+--   "body"    code of the imperative form outside of steps
+--   "commit"  an append is under way: run.w_data … run.w_error are its arguments
+--   "wait"    between two attempts, until run.due_us
+--
+-- Fields: id fence number seed start_us workflow what app input_text results def engine;
+-- of the current step: step (policy with name, quoted), attempt, failures.
+
+local backoff = require "mw.workflow.backoff"
+local core = require "mw.core.task"
+local errors = require "mw.errors"
+local json = require "mw.core.json"
+local payload = require "mw.workflow.payload"
+local journal = require "mw.workflow.journal"
+local runtime = require "mw._runtime"
+local status = require "mw.workflow.status"
+local store = require "mw.core.store"
+
+local M = {}
+
+--- An attempt that the server's end cut off counts for itself; after so many the run is `failed` with code "poison".
+M.MAX_INTERRUPTIONS = 10
+-- Waits up to this stay in memory with their owner; longer ones are stored.
+local SHORT_WAIT_US = 1e6
+local COMMIT_RETRY_S = 1
+
+local now_us, append = runtime.now_us, store.append
+local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
+local floor, max = math.floor, math.max
+
+local sequence, sequence_base = 0, nil
+
+--- What virtual time and random numbers of a run begin with: "<microseconds>.<random>".
+function M.new_seed()
+  if not sequence_base then sequence_base = string.format("%012x", floor(runtime.random() * 2 ^ 48)) end
+  sequence = sequence + 1
+  return string.format("%d.%s%x", now_us(), sequence_base, sequence)
+end
+
+--- The run's virtual start, microseconds; all its journal's times count from there.
+function M.start_of(seed, fallback)
+  return tonumber(seed:match("^(%d+)%.")) or fallback
+end
+
+--- Microseconds since the virtual start; never backwards within a run.
+function M.elapsed(run)
+  local at = now_us() - run.start_us
+  if at < run.at then return run.at end
+  run.at = at
+  return at
+end
+
+local elapsed = M.elapsed
+
+-- ---- what a step's function gets ----
+
+local RUN = {} -- key of the run in a context
+M.RUN = RUN
+
+local waits = { "sleep", "sleep_until", "wait_for", "call", "all", "map", "step", "trigger", "transaction", "now", "random", "uuid" }
+local refused = {}
+for _, name in ipairs(waits) do
+  refused[name] = function()
+    errors.throw("invalid", string.format(
+      "ctx:%s belongs to the body of a workflow written as a function, not into a step: a step runs to its end (mw.sleep, mw.now, … work here)", name))
+  end
+end
+
+local Context = {}
+
+function Context.__index(ctx, key)
+  local run = ctx[RUN]
+  if key == "input" then
+    local value = payload.decode(run.input_text)
+    ctx.input = value
+    return value
+  elseif key == "step_key" then
+    return run.id .. "/" .. ctx.step
+  elseif key == "deadline" then
+    local left = core.left()
+    return left and runtime.now_us() / 1e6 + left
+  end
+  return refused[key]
+end
+
+local function new_context(run, step)
+  return setmetatable({
+    id = run.id, workflow = run.workflow, step = step.name, attempt = run.attempt, results = run.results, [RUN] = run,
+  }, Context)
+end
+
+-- ---- commits ----
+
+local waitable = { unavailable = true, busy = true, timeout = true, closed = true, io = true, serialization = true }
+
+-- The store is away or slow: the effect has happened, so its record is worth waiting for as long as the server runs.
+local function commit_again(run, err)
+  local warned = false
+  while true do
+    if err.code == "stale" then
+      runtime.log("warn", "workflow", string.format("execution %s went to another owner; this one stops", run.id))
+      return nil, err
+    elseif not waitable[err.code] then
+      return nil, err
+    end
+    if not warned then
+      warned = true
+      runtime.log("warn", "workflow", string.format("execution %s waits for the database: %s", run.id, err.message))
+    end
+    local slept, why = core.sleep(COMMIT_RETRY_S)
+    if slept == nil then error(why, 0) end
+    local ok
+    ok, err = append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error)
+    if ok then return true end
+  end
+end
+
+--- Appends one journal row (`data` nil: none) and, when `to` is given, the new status. Returns true once it is durable, or nil, err:
+--- "stale" when another owner has the run, or why the row cannot be stored.
+function M.commit(run, data, to, due_us, output, error_text)
+  local number = data and run.number + 1 or 0
+  local phase = run.phase
+  run.phase = "commit"
+  run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error = number, data, to, due_us, output, error_text
+  local ok, err = append(run.id, run.fence, number, data, to, due_us, output, error_text)
+  if not ok then
+    if err.code == "cancelled" then error(err, 0) end
+    ok, err = commit_again(run, err)
+    if not ok then
+      run.phase = phase
+      return nil, err
+    end
+  end
+  run.phase = phase
+  if data then run.number = number end
+  return true
+end
+
+local commit = M.commit
+
+--- True when this state may begin nothing more: a newer generation serves, or the server drains.
+function M.must_yield(run)
+  return not is_current() or run.engine.is_stopped()
+end
+
+--- Gives the run back, due at `due_us`; whoever claims it goes on.
+function M.release(run, data, due_us)
+  local now = now_us()
+  due_us = due_us or now
+  local ok, err = commit(run, data, due_us > now and status.SLEEPING or status.QUEUED, due_us)
+  run.engine.note_due(due_us)
+  return ok, err
+end
+
+--- What a failure looks like in the journal and the API.
+function M.error_text(err, step)
+  local value = errors.to_json(err)
+  value.step = step
+  return json.encode(value, { sort = true }) or json.encode { code = "error", message = "an error that cannot be shown", step = step }
+end
+
+--- Ends the run as failed.
+function M.fail(run, data, err, step)
+  local ok, why = commit(run, data, status.FAILED, nil, nil, M.error_text(err, step))
+  if ok then
+    runtime.log("warn", "workflow", string.format("execution %s of %q failed%s: %s", run.id, run.workflow,
+      step and string.format(" in step %q", step) or "", errors.from(err).message), { execution = run.id }, run.def and run.def.plugin)
+  end
+  return ok, why
+end
+
+-- ---- attempts ----
+
+--- Calls the step's function once. Returns true, result, its JSON text, or false, error. A step that is killed or runs out of time
+--- takes the task with it (errors.pcall lets that through): on_fail goes on.
+function M.attempt(run, step)
+  local ctx = new_context(run, step)
+  run.step, run.phase, run.t0 = step, "step", elapsed(run)
+  local_set(ctx)
+  set_timeout(step.timeout)
+  local ok, value = errors.pcall(step.run, ctx)
+  set_timeout(nil)
+  local_set(nil)
+  run.phase = "between"
+  if not ok then return false, errors.from(value) end
+  if value == nil then return true end
+  local text, err = payload.encode(value, step.result_name or "the result")
+  if not text then
+    err.final = true
+    return false, err
+  end
+  return true, value, text
+end
+
+--- What a failed attempt means: the journal row, and when the next attempt is due (nil: there is none).
+function M.failure_row(run, step, err)
+  local ended = elapsed(run)
+  run.failures, run.ended = run.failures + 1, ended
+  local due
+  if run.failures <= step.retries and not err.final then
+    due = ended + floor(backoff.delay(step.backoff, run.failures, err) * 1e6)
+  end
+  local row = journal.failure(step.quoted, run.attempt, run.t0, ended, due or -1, M.error_text(err))
+  return row, due and run.start_us + due
+end
+
+--- Records that the step failed and will be tried again; waits. Returns "again", or "over" when the run is not ours any more.
+function M.wait_again(run, row, due_us)
+  if due_us - now_us() > SHORT_WAIT_US or M.must_yield(run) then
+    M.release(run, row, due_us)
+    return "over"
+  end
+  if not commit(run, row) then return "over" end
+  return M.wait_until(run, due_us)
+end
+
+function M.wait_until(run, due_us)
+  run.due_us = due_us
+  local left = due_us - now_us()
+  if left > SHORT_WAIT_US then
+    M.release(run, nil, due_us)
+    return "over"
+  end
+  run.phase = "wait"
+  if left > 0 then
+    local ok, err = core.sleep(left / 1e6)
+    if ok == nil then error(err, 0) end
+  end
+  run.phase = "between"
+  if M.must_yield(run) then
+    M.release(run, nil, due_us)
+    return "over"
+  end
+  run.attempt = run.attempt + 1
+  return "again"
+end
+
+-- ---- resuming ----
+
+--- Takes the counters of a step as the journal has them; waits for its due time. "again" when an attempt may begin.
+function M.take_up(run, step, known)
+  run.step = step
+  if not known then
+    run.attempt, run.failures = 1, 0
+    return "again"
+  end
+  run.attempt, run.failures = known.attempts + 1, known.failures
+  if known.due and run.start_us + known.due > now_us() then
+    run.attempt = known.attempts
+    return M.wait_until(run, run.start_us + known.due)
+  end
+  return "again"
+end
+
+--- The run was running when its owner went away: an attempt that had begun is interrupted. Returns "again", or "over" when that
+--- happened too often.
+function M.interrupted(run, state, name, quoted)
+  local known = name and state.steps[name]
+  if known and known.due and run.start_us + known.due > now_us() then return "again" end
+  local count = known and known.interruptions or (not name and state.interruptions) or 0
+  local attempt = known and known.attempts + 1 or 1
+  local row = journal.interruption(quoted or '""', attempt, max(state.at, elapsed(run)))
+  if count + 1 > M.MAX_INTERRUPTIONS then
+    M.fail(run, row, errors.new("poison", string.format(
+      "the server ended %d times while %s ran, so it is not tried again; look for crashes in the log, then retry the execution",
+      count + 1, name and string.format("step %q", name) or "the body")), name)
+    return "over"
+  end
+  if not commit(run, row) then return "over" end
+  if name then
+    if not known then
+      known = { name = name, attempts = 0, failures = 0, interruptions = 0, tries = {} }
+      state.steps[name] = known
+      state.order[#state.order + 1] = known
+    end
+    known.attempts, known.interruptions, known.due = attempt, count + 1, nil
+  else
+    state.interruptions = count + 1
+  end
+  return "again"
+end
+
+return M

@@ -1,0 +1,116 @@
+-- SPDX-License-Identifier: MIT
+
+--- mw.core.store in memory: executions and journal with owners and fences, durable at the end of a turn.
+--
+--   local store = fakes_store.new(task, before)           -- `before`: the store of the process before, whose data it takes over
+--   store.rows[id], store.journals[id], store.commits     -- what is "on disk"
+--   store.refuse = function(kind, …) return err end       -- failures on demand
+
+local function new(task, before)
+  local M = before and {
+    rows = before.rows, journals = before.journals, order = before.order, code = before.code, keys = before.keys,
+    epoch = before.epoch + 1, commits = 0, claims = 0,
+  } or { rows = {}, journals = {}, order = {}, code = {}, keys = {}, commits = 0, claims = 0, epoch = 1 }
+
+  local function error_of(code, message) return require("mw.errors").new(code, message or code) end
+
+  local function durable(kind, fn, ...)
+    local refused = M.refuse and M.refuse(kind, ...)
+    if not task.is_task() then
+      if not refused then fn() end
+      return true
+    end
+    return task.await(function(done)
+      if refused then return done(nil, refused) end
+      done(fn())
+    end)
+  end
+
+  local function known(name, value, workflow, hash)
+    local key = value and name .. "\0" .. (name == "id" and workflow .. "\0" or "") .. value
+    local id = key and M.keys[key]
+    if not id then return nil, key end
+    if M.rows[id].request_hash ~= hash then return false, key end
+    return id, key
+  end
+
+  function M.create(workflow, input, bundle, seed, status, due_us, external_id, key, hash, app)
+    return durable("create", function()
+      local by_id, id_key = known("id", external_id, workflow, hash)
+      local by_key, key_key = known("key", key, workflow, hash)
+      if by_id == false or by_key == false then return nil, error_of("conflict") end
+      if by_id or by_key then return by_id or by_key, false end
+      local id = string.format("0190aaaa-0000-7000-8000-%012x", #M.order + 1)
+      M.rows[id] = {
+        id = id, workflow = workflow, input = input, bundle = bundle, seed = seed, status = status, due_us = due_us or 0,
+        fence = status == 2 and 1 or 0, epoch = M.epoch, created_us = task.now_us, external_id = external_id, request_hash = hash,
+        app = app or "default",
+      }
+      M.journals[id], M.order[#M.order + 1] = {}, id
+      if id_key then M.keys[id_key] = id end
+      if key_key then M.keys[key_key] = id end
+      M.commits = M.commits + 1
+      return id, true
+    end, workflow, input)
+  end
+
+  function M.append(id, fence, number, data, status, due_us, output, err)
+    return durable("append", function()
+      local row, journal = M.rows[id], M.journals[id]
+      if row.fence ~= fence or row.epoch ~= M.epoch or row.status ~= 2 then return nil, error_of("stale") end
+      if number > 0 then
+        assert(data, "a numbered append without a row")
+        if journal[number] then return true end
+        assert(number == #journal + 1, "journal rows have no gaps")
+        journal[number] = { number = number, data = data, at_us = task.now_us }
+      end
+      if status then row.status, row.due_us, row.output, row.error = status, due_us or row.due_us, output, err end
+      M.commits = M.commits + 1
+      return true
+    end, id, number, data, status)
+  end
+
+  local function claimed(row, orphan)
+    row.status, row.fence, row.epoch = 2, row.fence + 1, M.epoch
+    return {
+      id = row.id, fence = row.fence, created_us = row.created_us, interrupted = orphan, workflow = row.workflow, input = row.input,
+      bundle = row.bundle, seed = row.seed, app = row.app, api_level = 1,
+    }
+  end
+
+  function M.claim(limit)
+    return durable("claim", function()
+      M.claims = M.claims + 1
+      local list, next_due = {}, nil
+      for _, id in ipairs(M.order) do
+        local row = M.rows[id]
+        local orphan = row.status == 2 and row.epoch ~= M.epoch
+        local waiting = row.status == 1 or row.status == 3
+        if #list < limit and (orphan or (waiting and row.due_us <= task.now_us)) then
+          list[#list + 1] = claimed(row, orphan)
+        elseif waiting and (not next_due or row.due_us < next_due) then
+          next_due = row.due_us
+        end
+      end
+      return list, next_due
+    end)
+  end
+
+  function M.journal(id) return durable("journal", function() return M.journals[id] end) end
+  function M.get(id) return durable("get", function() return M.rows[id] end) end
+
+  function M.put_code(list)
+    return durable("put_code", function()
+      for _, code in ipairs(list) do M.code[code.hash] = code.text end
+      return true
+    end)
+  end
+
+  function M.query(db, sql, params)
+    return durable("query", function() return M.on_query(db, sql, params) end, sql)
+  end
+
+  return M
+end
+
+return { new = new }
