@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// mw_task: one coroutine with a deadline, an owner's arena of nothing, and at most one pending operation. Lua code looks blocking; C
+// mw_task: one coroutine with a deadline and at most one pending operation. Lua code looks blocking; C
 // suspends the task and resumes it at one place. Coroutines come from a pool.
 //
 // A binding that waits:
@@ -46,7 +46,8 @@ typedef struct mw_task_opts {
 } mw_task_opts;
 
 /** Starts a task: function and `nargs` arguments are on the stack of mw_vm_lua(vm) and are taken. Runs it at once until its first
- *  wait; `done` may be called before this returns. Returns the task, or NULL when it is over already. */
+ *  wait; `done` may be called before this returns. While Lua code of this vm runs (a binding starts a task), it begins at the
+ *  end of the loop's turn instead. Returns the task, or NULL when it is over already. */
 mw_task *mw_task_start(mw_vm *vm, int nargs, const mw_task_opts *opts);
 
 /** The task that is running on this state, or NULL (loading, plain mw_vm_call). */
@@ -59,12 +60,13 @@ const char *mw_task_what(const mw_task *task);
 void *mw_task_data(const mw_task *task);
 void mw_task_set_data(mw_task *task, void *data);
 
-/** Raises when the running code cannot wait: no task, loading, a C call in between (sort, gsub, metamethod …), a workflow body outside a
- *  step. The message names `what` and the fix. */
+/** Raises when the running code cannot wait: no task, loading, a C call in between (sort, gsub, metamethod …), or the task is
+ *  cancelled. The message names `what` and the fix. */
 void mw_task_check_yieldable(lua_State *L, const char *what);
 /** Suspends the running task; use as `return mw_task_suspend(L, cancel, op);`. */
 int mw_task_suspend(lua_State *L, mw_task_cancel_cb cancel, void *op);
-/** Resumes a suspended task with the top `nresults` values of mw_task_lua. The task may be gone when it returns. */
+/** Resumes a suspended task with the top `nresults` values of mw_task_lua. The task may be gone when it returns. While Lua code of
+ *  the same vm runs it goes on at the end of the loop's turn instead. */
 void mw_task_resume(mw_task *task, int nresults);
 /** Resumes with what `push(L, arg)` pushes (it returns how many), protected: when it runs out of memory the task gets nil, err. */
 void mw_task_resume_with(mw_task *task, int (*push)(lua_State *L, void *arg), void *arg);
@@ -75,6 +77,8 @@ void mw_task_resume_error(mw_task *task, int code, const char *message);
  *  `why` is copied. */
 void mw_task_cancel(mw_task *task, int code, const char *why);
 bool mw_task_is_cancelled(const mw_task *task);
+/** True when it is over; for who holds a ref. */
+bool mw_task_is_done(const mw_task *task);
 /** Replaces the deadline: `timeout_ms` from now, 0: none. */
 void mw_task_set_timeout(mw_task *task, int64_t timeout_ms);
 /** Milliseconds left, INT64_MAX without a deadline. */
@@ -82,3 +86,23 @@ int64_t mw_task_left_ms(const mw_task *task);
 /** Keeps the task's memory while a callback of the caller runs. */
 void mw_task_ref(mw_task *task);
 void mw_task_unref(mw_task *task);
+
+/** Waits `ms` (0: until the next turn) and returns true. Use as `return mw_task_sleep(L, "mw.sleep", ms);`. */
+int mw_task_sleep(lua_State *L, const char *what, int64_t ms);
+/** The number that mw_task_wake needs for the next mw_task_park of this task. */
+uint64_t mw_task_park_serial(const mw_task *task);
+/** Waits for that wake and returns its values, or nil, err after `timeout_ms` (0: none). Use with `return`. */
+int mw_task_park(lua_State *L, const char *what, int64_t timeout_ms);
+/** Wakes the task with the top `nvalues` values of `L`, which are taken; false when that park is over. A wake that comes before its
+ *  park is kept for it. Called from Lua, the task goes on at the end of the loop's turn. */
+bool mw_task_wake(lua_State *L, mw_task *task, uint64_t serial, int nvalues);
+
+/** Keeps the value on top of L (taken) with the task; one at a time. */
+void mw_task_set_local(lua_State *L, mw_task *task);
+/** Pushes it, or nil. */
+void mw_task_push_local(lua_State *L, const mw_task *task);
+
+/** What a coroutine of a plugin yields when a wait inside it suspends the whole task (light userdata), and the C function that passes
+ *  it on from the coroutine below. For lua/mw/_sandbox.lua. */
+extern char mw_task_wait_tag;
+int mw_task_pass_wait(lua_State *L);

@@ -36,13 +36,13 @@ typedef struct mw_vm_conf {
 } mw_vm_conf;
 
 /** Makes a state: standard libraries, `package.loaders` reduced to preload and the embedded Lua library (or the folder MW_LUA_PATH
- *  names, in development), a deterministic seed drawn afresh. Runs no product code. */
+ *  names, in development), a random seed for math.random. Runs no product code. */
 int mw_vm_new(const mw_vm_conf *conf, mw_vm **out, mw_err *err);
 /** Closes the state. No task may be left; any thread that owns the vm. */
 void mw_vm_free(mw_vm *vm);
 
 lua_State *mw_vm_lua(const mw_vm *vm);
-/** The vm a state or coroutine belongs to. O(1). */
+/** The vm a state or coroutine belongs to; NULL for a state that mw_vm_new did not make. O(1). */
 mw_vm *mw_vm_of(lua_State *L);
 void *mw_vm_user(const mw_vm *vm);
 int mw_vm_worker(const mw_vm *vm);
@@ -77,8 +77,22 @@ int mw_vm_push_failure(lua_State *L, int code, const char *message);
 /** Reads whatever error value is at `index` into words (message, else tostring) and returns its code. */
 int mw_vm_read_error(lua_State *L, int index, mw_err *err);
 
-/** Bytes in use, and the most since the last call with `reset`. */
+/** The code of base/err.h with that short name ("timeout"); MW_ELUA for any other word. */
+int mw_vm_code_of(const char *name);
+/** Traceback of the last call or task that failed; valid until the next one fails. For logs. */
+const char *mw_vm_traceback(mw_vm *vm);
+
+/** For the `modules` of a state: registers `open` (it returns the module's table) as `require(name)`. */
+void mw_vm_add_module(lua_State *L, const char *name, lua_CFunction open);
+
+/** Bytes in use; the most since the last call of mw_vm_take_peak. */
 size_t mw_vm_memory(const mw_vm *vm);
+size_t mw_vm_take_peak(mw_vm *vm);
 /** True when a full collection left it above its mark: the generation should be rebuilt. */
 bool mw_vm_is_over_budget(const mw_vm *vm);
 size_t mw_vm_tasks(const mw_vm *vm);
+
+#ifdef MW_DEBUG
+/** Makes the `nth` allocation (0: the next) that code inside an entry asks for fail; -1: off. For specs. */
+void mw_vm_fail_allocation(mw_vm *vm, int64_t nth);
+#endif

@@ -179,10 +179,9 @@ function M.load_all()
   return #report.errors == 0, report
 end
 
---- For C: load_all with the report as JSON.
-function M.load_all_json()
-  local ok, report = M.load_all()
-  return ok, json.encode(report)
+--- Adds a failure that belongs to no single file to a report.
+function M.add_problem(report, err)
+  report.errors[#report.errors + 1] = problem({ name = "routes", file = "" }, err, core.read)
 end
 
 -- ---- pinned bundles ----

@@ -32,8 +32,27 @@ function M.config(name)
   return box.value
 end
 
---- {generation, plugins = [...], error = {...} | nil}
-function M.plugins() return json.decode(core.plugins()) end
+--- What serves and what did not load: { generation, plugins = [{name, file, bundle, declarations, error}], errors = [...] }. `errors` is
+--- empty when the newest load succeeded; a plugin that failed in it carries its own as `error`.
+function M.plugins()
+  local reports = json.decode(core.plugins())
+  local serving = reports.serving or { generation = 0, plugins = {} }
+  local view = { generation = serving.generation, plugins = json.array {}, errors = json.array {} }
+  local by_name = {}
+  for _, plugin in ipairs(serving.plugins) do
+    view.plugins[#view.plugins + 1] = plugin
+    by_name[plugin.name] = plugin
+  end
+  for _, failure in ipairs(reports.failed and reports.failed.errors or {}) do
+    view.errors[#view.errors + 1] = failure
+    local plugin = by_name[failure.plugin]
+    if plugin then plugin.error = failure
+    elseif failure.plugin then
+      view.plugins[#view.plugins + 1] = { name = failure.plugin, file = failure.file, declarations = json.array {}, error = failure }
+    end
+  end
+  return view
+end
 
 --- {ready, reasons = [...], version, engine, uptime_seconds, …}
 function M.status() return json.decode(core.status()) end

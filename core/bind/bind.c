@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+#include "bind/bind.h"
+
+#include "bind/bind_runtime.h"
+#include "vm/sandbox.h"
+
+const lua_CFunction mw_bind_modules[] = {
+    mw_open_sandbox,
+    mw_open_task,
+    mw_open_runtime,
+    NULL,
+};
