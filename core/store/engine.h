@@ -89,4 +89,5 @@ extern const mw_engine mw_engine_postgres;
 #define MW_IDEMPOTENCY_US ((int64_t)24 * 3600 * 1000000)
 #define MW_MAX_KEY_BYTES 512    /**< Of external ids and idempotency keys. */
 #define MW_MAX_NAME_BYTES 256   /**< Of workflow and app names, kinds and subjects. */
+#define MW_MAX_CODE_BYTES (16 * 1024 * 1024) /**< Of one source or manifest. */
 #define MW_MAX_SQL_BYTES (1024 * 1024)

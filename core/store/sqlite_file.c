@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+// A file of the SQLite engine: its threads and queues, and checkpoints.
+//
+// Checkpoints never run inside a commit. When the log passes a mark, a thread of its own copies pages back while the writer goes on;
+// what came meanwhile the writer copies itself between two groups, so that the log as a whole is done and its next write begins
+// at the start of the file again, which is kept at its size.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/sqlite.h"
+
+#define GROUP_WRITES 64
+#define MAX_WAITING_QUERIES 10000
+#define MAX_WAITING_QUERY_BYTES (64 * 1024 * 1024)
+#define CHECKPOINT_PAGES 4096 // 16 MiB of log
+
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages) {
+  mw_sqlite_file *file = arg;
+  atomic_store_explicit(&file->wal_pages, pages, memory_order_relaxed);
+  int none = MW_SQLITE_CP_NONE;
+  if (pages > CHECKPOINT_PAGES && atomic_compare_exchange_strong(&file->checkpoint, &none, MW_SQLITE_CP_WANTED))
+    mw_sqlite_checkpoint(file);
+  return SQLITE_OK;
+}
+
+static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t mono_ns) {
+  struct timespec at = {.tv_sec = mono_ns / 1000000000, .tv_nsec = mono_ns % 1000000000};
+  return pthread_cond_timedwait(cond, lock, &at) != ETIMEDOUT;
+}
+
+// ---- the writer ----
+
+static void move_some(mw_list *from, mw_list *to, int limit) {
+  for (mw_list *node; limit-- > 0 && (node = mw_list_pop(from));) mw_list_push(to, node);
+}
+
+static mw_sqlite_query *query_of(mw_list *node) {
+  return (mw_sqlite_query *)MW_CONTAINER(node, mw_sqlite_job, node);
+}
+
+/** Takes one query out of a queue; the lock is held. */
+static mw_sqlite_query *pop_query(mw_sqlite_file *file, mw_list *queue) {
+  mw_list *node = mw_list_pop(queue);
+  if (!node) return NULL;
+  mw_sqlite_query *query = query_of(node);
+  query->state = MW_SQLITE_RUNNING;
+  file->waiting_queries--;
+  file->waiting_query_bytes -= query->job.bytes;
+  return query;
+}
+
+/** Takes statements up to the next BEGIN, or that BEGIN alone. */
+static mw_sqlite_query *pop_writes(mw_sqlite_file *file, mw_list *batch) {
+  for (int i = 0; i < GROUP_WRITES && !mw_list_is_empty(&file->writes); i++) {
+    if (query_of(file->writes.next)->job.kind == MW_SQLITE_BEGIN) return i ? NULL : pop_query(file, &file->writes);
+    mw_list_push(batch, &pop_query(file, &file->writes)->job.node);
+  }
+  return NULL;
+}
+
+static void finish_checkpoint(mw_sqlite_file *file) {
+  if (atomic_load_explicit(&file->checkpoint, memory_order_relaxed) != MW_SQLITE_CP_FINISH) return;
+  sqlite3_wal_checkpoint_v2(file->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  atomic_store(&file->checkpoint, MW_SQLITE_CP_NONE);
+}
+
+/** While a transaction holds the writer only its own jobs are served. The lock is held at both ends. */
+static void serve_tx(mw_sqlite_file *file) {
+  if (!mw_list_is_empty(&file->tx_jobs)) {
+    mw_sqlite_query *query = pop_query(file, &file->tx_jobs);
+    pthread_mutex_unlock(&file->lock);
+    mw_sqlite_tx_run(file, query);
+    pthread_mutex_lock(&file->lock);
+  } else if (file->tx && !wait_until(&file->write_cond, &file->lock, file->tx->deadline_ns)) {
+    if (mw_list_is_empty(&file->tx_jobs)) mw_sqlite_tx_expire(file);
+  }
+}
+
+static void serve_writes(mw_sqlite_file *file) {
+  mw_list members, writes;
+  mw_list_init(&members);
+  mw_list_init(&writes);
+  move_some(&file->members, &members, MW_SQLITE_GROUP_MEMBERS);
+  mw_sqlite_query *begin = pop_writes(file, &writes);
+  pthread_mutex_unlock(&file->lock);
+  if (!mw_list_is_empty(&members)) mw_sqlite_group_run(file, &members);
+  if (!mw_list_is_empty(&writes)) mw_sqlite_writes_run(file, &writes);
+  if (begin) mw_sqlite_tx_run(file, begin);
+  finish_checkpoint(file);
+  pthread_mutex_lock(&file->lock);
+}
+
+static void run_writer(void *arg) {
+  mw_sqlite_file *file = arg;
+  pthread_mutex_lock(&file->lock);
+  for (;;) {
+    if (file->tx || !mw_list_is_empty(&file->tx_jobs)) serve_tx(file);
+    else if (!mw_list_is_empty(&file->members) || !mw_list_is_empty(&file->writes)) serve_writes(file);
+    else if (file->stopping) break;
+    else pthread_cond_wait(&file->write_cond, &file->lock);
+  }
+  pthread_mutex_unlock(&file->lock);
+}
+
+// ---- readers ----
+
+/** Answers a query with the error of opening the file. */
+static void refuse(mw_sqlite_query *query, const mw_err *err) {
+  mw_sqlite_job_fail(&query->job, err->code, err);
+  mw_sqlite_answer_one(&query->job);
+}
+
+static void read_one(mw_sqlite_file *file, mw_sqlite_conn *conn, mw_sqlite_query *query) {
+  mw_err err;
+  int flags = (file->flags & MW_SQLITE_READ_ONLY_FILE) ? file->flags : file->flags | MW_SQLITE_QUERY_ONLY;
+  if (!conn->db && mw_sqlite_conn_open(conn, file->path, flags, &err)) {
+    refuse(query, &err);
+    return;
+  }
+  bool forward = false;
+  mw_sqlite_query_run(conn, query, &forward);
+  if (!forward) {
+    mw_sqlite_answer_one(&query->job);
+  } else if (!file->has_writer) {
+    mw_err_set(&err, MW_EDENIED, "the data directory is open for reading only");
+    refuse(query, &err);
+  } else if (!mw_sqlite_file_enqueue(query, &file->writes)) {
+    mw_err_set(&err, MW_EBUSY, "too many statements wait for the database");
+    refuse(query, &err);
+  }
+}
+
+static void run_reader(void *arg) {
+  mw_sqlite_file *file = arg;
+  mw_sqlite_conn conn = {0};
+  pthread_mutex_lock(&file->lock);
+  for (;;) {
+    mw_sqlite_query *query = pop_query(file, &file->reads);
+    if (query) {
+      pthread_mutex_unlock(&file->lock);
+      read_one(file, &conn, query);
+      pthread_mutex_lock(&file->lock);
+    } else if (file->stopping) {
+      break;
+    } else {
+      pthread_cond_wait(&file->read_cond, &file->lock);
+    }
+  }
+  pthread_mutex_unlock(&file->lock);
+  mw_sqlite_conn_close(&conn);
+}
+
+// ---- queues ----
+
+bool mw_sqlite_file_enqueue(mw_sqlite_query *query, mw_list *queue) {
+  mw_sqlite_file *file = query->file;
+  pthread_mutex_lock(&file->lock);
+  bool ends = query->job.kind == MW_SQLITE_TX_END || query->job.kind == MW_SQLITE_TX_QUERY;
+  bool fits = ends || (file->waiting_queries < MAX_WAITING_QUERIES &&
+                       file->waiting_query_bytes + query->job.bytes <= MAX_WAITING_QUERY_BYTES);
+  if (fits) {
+    query->state = MW_SQLITE_QUEUED;
+    query->queue = queue;
+    file->waiting_queries++;
+    file->waiting_query_bytes += query->job.bytes;
+    mw_list_push(queue, &query->job.node);
+    pthread_cond_signal(queue == &file->reads ? &file->read_cond : &file->write_cond);
+  }
+  pthread_mutex_unlock(&file->lock);
+  return fits;
+}
+
+bool mw_sqlite_file_withdraw(mw_sqlite_query *query) {
+  mw_sqlite_file *file = query->file;
+  pthread_mutex_lock(&file->lock);
+  bool waited = query->state == MW_SQLITE_QUEUED;
+  if (waited) {
+    mw_list_remove(&query->job.node);
+    query->state = MW_SQLITE_DONE;
+    file->waiting_queries--;
+    file->waiting_query_bytes -= query->job.bytes;
+  }
+  pthread_mutex_unlock(&file->lock);
+  return waited;
+}
+
+// ---- open and close ----
+
+static void init_cond(pthread_cond_t *cond) {
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(cond, &attr);
+  pthread_condattr_destroy(&attr);
+}
+
+static int start_threads(mw_sqlite_file *file, int readers, mw_err *err) {
+  if (!(file->flags & MW_SQLITE_READ_ONLY_FILE)) {
+    if (mw_thread_start(&file->writer_thread, "db-write", run_writer, file))
+      return mw_err_set(err, MW_EIO, "cannot start a thread for %s", file->path);
+    file->has_writer = true;
+  }
+  file->reader_threads = mw_calloc((size_t)(readers ? readers : 1), sizeof *file->reader_threads);
+  for (; file->readers_count < readers; file->readers_count++)
+    if (mw_thread_start(&file->reader_threads[file->readers_count], "db-read", run_reader, file))
+      return mw_err_set(err, MW_EIO, "cannot start a thread for %s", file->path);
+  return 0;
+}
+
+int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char *name, int flags, int readers, mw_err *err) {
+  size_t size = strlen(store->base.data_dir) + strlen(name) + 2;
+  *file = (mw_sqlite_file){.store = store, .path = mw_alloc(size), .flags = flags, .opened = true};
+  snprintf(file->path, size, "%s/%s", store->base.data_dir, name);
+  pthread_mutex_init(&file->lock, NULL);
+  init_cond(&file->write_cond);
+  init_cond(&file->read_cond);
+  mw_list_init(&file->members);
+  mw_list_init(&file->writes);
+  mw_list_init(&file->tx_jobs);
+  mw_list_init(&file->reads);
+  int code = mw_sqlite_conn_open(&file->writer, file->path, flags, err);
+  if (code) return code;
+  if (flags & MW_SQLITE_READ_ONLY_FILE) mw_sqlite_conn_close(&file->writer);
+  else sqlite3_wal_hook(file->writer.db, on_wal, file);
+  return start_threads(file, readers, err);
+}
+
+void mw_sqlite_file_close(mw_sqlite_file *file) {
+  if (!file->opened) return;
+  pthread_mutex_lock(&file->lock);
+  file->stopping = true;
+  pthread_cond_broadcast(&file->write_cond);
+  pthread_cond_broadcast(&file->read_cond);
+  pthread_mutex_unlock(&file->lock);
+  for (int i = 0; i < file->readers_count; i++) mw_thread_join(&file->reader_threads[i]);
+  if (file->has_writer) mw_thread_join(&file->writer_thread);
+  mw_sqlite_group_deinit(file);
+  mw_sqlite_conn_close(&file->writer);
+  pthread_cond_destroy(&file->write_cond);
+  pthread_cond_destroy(&file->read_cond);
+  pthread_mutex_destroy(&file->lock);
+  mw_free(file->reader_threads);
+  mw_free(file->path);
+  file->opened = false;
+}
+
+// ---- checkpoints ----
+
+void mw_sqlite_checkpoint(mw_sqlite_file *file) {
+  mw_sqlite_store *store = file->store;
+  pthread_mutex_lock(&store->cp_lock);
+  pthread_cond_signal(&store->cp_cond);
+  pthread_mutex_unlock(&store->cp_lock);
+}
+
+static void checkpoint_file(mw_sqlite_file *file, mw_sqlite_conn *conn) {
+  mw_err err;
+  int pages = 0, copied = 0, rc = SQLITE_ERROR;
+  if (conn->db || !mw_sqlite_conn_open(conn, file->path, file->flags, &err))
+    rc = sqlite3_wal_checkpoint_v2(conn->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &copied);
+  if (rc != SQLITE_OK && rc != SQLITE_BUSY)
+    mw_log(MW_LOG_WARN, "store", "a checkpoint failed; the log grows until one succeeds", MW_LOG_S("file", file->path),
+           MW_LOG_S("error", conn->db ? sqlite3_errmsg(conn->db) : err.text));
+  // With the rest done by the writer the log starts over. A reader in the way: the next commit asks again.
+  atomic_store(&file->checkpoint, rc == SQLITE_OK && copied < pages ? MW_SQLITE_CP_FINISH : MW_SQLITE_CP_NONE);
+}
+
+static mw_sqlite_file *next_wanted(mw_sqlite_store *store, int *index) {
+  for (*index = 0; *index < MW_SQLITE_FILES; (*index)++)
+    if (atomic_load(&store->files[*index].checkpoint) == MW_SQLITE_CP_WANTED) return &store->files[*index];
+  return NULL;
+}
+
+static void run_checkpointer(void *arg) {
+  mw_sqlite_store *store = arg;
+  mw_sqlite_conn conns[MW_SQLITE_FILES] = {0};
+  pthread_mutex_lock(&store->cp_lock);
+  while (!store->cp_stopping) {
+    int index;
+    mw_sqlite_file *file = next_wanted(store, &index);
+    if (!file) {
+      pthread_cond_wait(&store->cp_cond, &store->cp_lock);
+      continue;
+    }
+    pthread_mutex_unlock(&store->cp_lock);
+    checkpoint_file(file, &conns[index]);
+    pthread_mutex_lock(&store->cp_lock);
+  }
+  pthread_mutex_unlock(&store->cp_lock);
+  for (int i = 0; i < MW_SQLITE_FILES; i++) mw_sqlite_conn_close(&conns[i]);
+}
+
+int mw_sqlite_checkpointer_start(mw_sqlite_store *store, mw_err *err) {
+  pthread_mutex_init(&store->cp_lock, NULL);
+  init_cond(&store->cp_cond);
+  if (mw_thread_start(&store->checkpointer, "db-checkpoint", run_checkpointer, store))
+    return mw_err_set(err, MW_EIO, "cannot start a thread for checkpoints");
+  store->has_checkpointer = true;
+  return 0;
+}
+
+void mw_sqlite_checkpointer_stop(mw_sqlite_store *store) {
+  if (!store->has_checkpointer) return;
+  pthread_mutex_lock(&store->cp_lock);
+  store->cp_stopping = true;
+  pthread_cond_signal(&store->cp_cond);
+  pthread_mutex_unlock(&store->cp_lock);
+  mw_thread_join(&store->checkpointer);
+  pthread_cond_destroy(&store->cp_cond);
+  pthread_mutex_destroy(&store->cp_lock);
+  store->has_checkpointer = false;
+}

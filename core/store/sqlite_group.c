@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: MIT
+// Group commit of the engine's writes on SQLite.
+//
+// Members were checked before they came here, and each tests what could refuse it (key known, fence passed) before it writes, so that
+// a refusal leaves nothing behind and needs no savepoint. What fails all the same, fails the transaction; the group then runs again
+// in halves until the culprit stands alone with the error. Only when the machine is to blame (disk full) all get the error at once.
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "store/sqlite.h"
+
+typedef enum statement {
+  ST_FIND_KEY, ST_ADD_KEY, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_ORPHANS, ST_TAKE,
+  ST_NEXT_DUE, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
+} statement;
+
+#define CLAIMED_COLUMNS "id, fence, created_us, api_level, app, workflow, input, bundle, seed"
+
+static const char *const texts[STATEMENTS] = {
+    [ST_FIND_KEY] = "SELECT execution, request_hash FROM idempotency WHERE app = ?1 AND key = ?2 AND created_us > ?3",
+    [ST_ADD_KEY] = "INSERT OR REPLACE INTO idempotency (app, key, execution, request_hash, created_us) VALUES (?1, ?2, ?3, ?4, ?5)",
+    [ST_FIND_EXTERNAL] = "SELECT id, request_hash FROM executions WHERE app = ?1 AND workflow = ?2 AND external_id = ?3",
+    [ST_CREATE] = "INSERT INTO executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level,"
+                  " journal_version, seed, input, request_hash, created_us, started_us)"
+                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    [ST_APPEND] = "INSERT INTO journal (execution, number, fence, at_us, data)"
+                  " SELECT ?1, ?2, ?3, ?4, ?5 FROM executions WHERE id = ?1 AND fence = ?3 AND owner = ?6"
+                  " ON CONFLICT DO NOTHING",
+    [ST_FIND_ENTRY] = "SELECT fence FROM journal WHERE execution = ?1 AND number = ?2",
+    [ST_UPDATE] = "UPDATE executions SET status = ?2, owner = ?3, due_us = ?4, output = ?5, error = ?6, finished_us = ?7"
+                  " WHERE id = ?1 AND fence = ?8 AND owner = ?9",
+    [ST_DUE] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status IN (1, 3) AND due_us <= ?1 ORDER BY due_us, id LIMIT ?2",
+    [ST_ORPHANS] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
+    [ST_TAKE] = "UPDATE executions SET status = 2, owner = ?2, fence = ?3, started_us = coalesce(started_us, ?4) WHERE id = ?1",
+    [ST_NEXT_DUE] = "SELECT due_us FROM executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1",
+    [ST_CODE] = "INSERT INTO code (hash, text, created_us) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    [ST_COUNT_CHANGE] = "INSERT INTO change_counters (app, last) VALUES (?1, 1)"
+                        " ON CONFLICT (app) DO UPDATE SET last = last + 1 RETURNING last",
+    [ST_CHANGE] = "INSERT INTO changes (app, number, at_us, kind, subject, actor, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [ST_STOP_NODES] = "UPDATE nodes SET stopped_us = ?1 WHERE stopped_us IS NULL",
+    [ST_ADD_NODE] = "INSERT INTO nodes (node_id, name, started_us) VALUES (?1, ?2, ?3)",
+    [ST_BEGIN] = "BEGIN IMMEDIATE",
+    [ST_COMMIT] = "COMMIT",
+    [ST_ROLLBACK] = "ROLLBACK",
+};
+
+/** Finds a prepared statement, prepares it on first use (the schema is there only after migrating). */
+static int get(mw_sqlite_file *file, statement which, sqlite3_stmt **out) {
+  if (!file->prepared) file->prepared = mw_calloc(STATEMENTS, sizeof *file->prepared);
+  *out = file->prepared[which];
+  if (*out) return SQLITE_OK;
+  file->writer.trusted = true;
+  int rc = sqlite3_prepare_v3(file->writer.db, texts[which], -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+  file->writer.trusted = false;
+  file->prepared[which] = *out;
+  return rc;
+}
+
+void mw_sqlite_group_deinit(mw_sqlite_file *file) {
+  for (int i = 0; file->prepared && i < STATEMENTS; i++) sqlite3_finalize(file->prepared[i]);
+  mw_free(file->prepared);
+  file->prepared = NULL;
+}
+
+static void bind_text(sqlite3_stmt *st, int at, mw_str text) {
+  sqlite3_bind_text(st, at, text.ptr ? text.ptr : "", (int)text.len, SQLITE_STATIC);
+}
+
+static void bind_text_or_null(sqlite3_stmt *st, int at, mw_str text) {
+  if (text.len) bind_text(st, at, text);
+  else sqlite3_bind_null(st, at);
+}
+
+static void bind_id(sqlite3_stmt *st, int at, const mw_id *id) {
+  sqlite3_bind_blob(st, at, id->bytes, sizeof id->bytes, SQLITE_STATIC);
+}
+
+/** Runs a statement that gives no rows. */
+static int run(sqlite3_stmt *st) {
+  int rc = sqlite3_step(st);
+  sqlite3_reset(st);
+  return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static mw_str column_str(sqlite3_stmt *st, int at) {
+  const char *text = (const char *)sqlite3_column_text(st, at);
+  return mw_str_of(text ? text : "", (size_t)sqlite3_column_bytes(st, at));
+}
+
+static void column_id(sqlite3_stmt *st, int at, mw_id *id) {
+  const void *blob = sqlite3_column_blob(st, at);
+  if (blob && sqlite3_column_bytes(st, at) == (int)sizeof id->bytes) memcpy(id->bytes, blob, sizeof id->bytes);
+  else memset(id->bytes, 0, sizeof id->bytes);
+}
+
+// ---- create ----
+
+/** Looks for the execution that a key or an external id names. Sets the member's answer when there is one. */
+static int find_existing(mw_sqlite_member *m, sqlite3_stmt *st) {
+  int rc = sqlite3_step(st);
+  if (rc == SQLITE_ROW) {
+    column_id(st, 0, &m->existing);
+    m->has_existing = true;
+    m->job.status = mw_str_eq(column_str(st, 1), m->write.request_hash) ? MW_EEXISTS : MW_ECONFLICT;
+  }
+  sqlite3_reset(st);
+  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int find_by_key(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_FIND_KEY, &st);
+  if (rc) return rc;
+  bind_text(st, 1, m->write.app);
+  bind_text(st, 2, m->write.key);
+  sqlite3_bind_int64(st, 3, m->write.now_us - MW_IDEMPOTENCY_US);
+  return find_existing(m, st);
+}
+
+static int find_by_external_id(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_FIND_EXTERNAL, &st);
+  if (rc) return rc;
+  bind_text(st, 1, m->write.app);
+  bind_text(st, 2, m->write.workflow);
+  bind_text(st, 3, m->write.external_id);
+  return find_existing(m, st);
+}
+
+static int add_key(mw_sqlite_file *file, const mw_write *w) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_ADD_KEY, &st);
+  if (rc) return rc;
+  bind_text(st, 1, w->app);
+  bind_text(st, 2, w->key);
+  bind_id(st, 3, &w->id);
+  bind_text(st, 4, w->request_hash);
+  sqlite3_bind_int64(st, 5, w->now_us);
+  return run(st);
+}
+
+static int insert_execution(mw_sqlite_file *file, const mw_write *w) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_CREATE, &st);
+  if (rc) return rc;
+  bool running = w->status == MW_STATUS_RUNNING;
+  bind_id(st, 1, &w->id);
+  bind_text(st, 2, w->app);
+  bind_text(st, 3, w->workflow);
+  bind_text_or_null(st, 4, w->external_id);
+  sqlite3_bind_int(st, 5, w->status);
+  if (running) sqlite3_bind_int64(st, 6, atomic_load(&file->store->base.epoch));
+  else sqlite3_bind_null(st, 6);
+  sqlite3_bind_int64(st, 7, w->fence);
+  sqlite3_bind_int64(st, 8, w->due_us);
+  bind_text(st, 9, w->bundle);
+  sqlite3_bind_int(st, 10, w->api_level);
+  sqlite3_bind_int(st, 11, MW_JOURNAL_VERSION);
+  bind_text(st, 12, w->seed);
+  bind_text_or_null(st, 13, w->input);
+  bind_text_or_null(st, 14, w->request_hash);
+  sqlite3_bind_int64(st, 15, w->now_us);
+  if (running) sqlite3_bind_int64(st, 16, w->now_us);
+  else sqlite3_bind_null(st, 16);
+  return run(st);
+}
+
+static int run_create(mw_sqlite_file *file, mw_sqlite_member *m) {
+  int rc = SQLITE_OK;
+  m->has_existing = false;
+  if (m->write.key.len) rc = find_by_key(file, m);
+  if (!rc && !m->has_existing && m->write.external_id.len) rc = find_by_external_id(file, m);
+  if (rc || m->has_existing) return rc;
+  rc = insert_execution(file, &m->write);
+  if (!rc && m->write.key.len) rc = add_key(file, &m->write);
+  return rc;
+}
+
+// ---- append ----
+
+static int update_execution(mw_sqlite_file *file, const mw_write *w) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_UPDATE, &st);
+  if (rc) return rc;
+  int64_t epoch = atomic_load(&file->store->base.epoch);
+  bind_id(st, 1, &w->id);
+  sqlite3_bind_int(st, 2, w->status);
+  if (w->status == MW_STATUS_RUNNING) sqlite3_bind_int64(st, 3, epoch);
+  else sqlite3_bind_null(st, 3);
+  sqlite3_bind_int64(st, 4, w->due_us);
+  bind_text_or_null(st, 5, w->output);
+  bind_text_or_null(st, 6, w->error);
+  if (w->status >= MW_STATUS_COMPLETED) sqlite3_bind_int64(st, 7, w->now_us);
+  else sqlite3_bind_null(st, 7);
+  sqlite3_bind_int64(st, 8, w->fence);
+  sqlite3_bind_int64(st, 9, epoch);
+  return run(st);
+}
+
+/** The row was not written: it is there from an earlier try of the same owner (fine), or the execution has another owner. */
+static int judge_unwritten(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_FIND_ENTRY, &st);
+  if (rc) return rc;
+  bind_id(st, 1, &m->write.id);
+  sqlite3_bind_int64(st, 2, m->write.number);
+  rc = sqlite3_step(st);
+  bool same = rc == SQLITE_ROW && sqlite3_column_int64(st, 0) == m->write.fence;
+  sqlite3_reset(st);
+  m->job.status = same ? 0 : MW_ESTALE;
+  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int run_append(mw_sqlite_file *file, mw_sqlite_member *m) {
+  const mw_write *w = &m->write;
+  if (w->number > 0) {
+    sqlite3_stmt *st;
+    int rc = get(file, ST_APPEND, &st);
+    if (rc) return rc;
+    bind_id(st, 1, &w->id);
+    sqlite3_bind_int64(st, 2, w->number);
+    sqlite3_bind_int64(st, 3, w->fence);
+    sqlite3_bind_int64(st, 4, w->now_us);
+    bind_text(st, 5, w->data);
+    sqlite3_bind_int64(st, 6, atomic_load(&file->store->base.epoch));
+    rc = run(st);
+    if (rc) return rc;
+    if (!sqlite3_changes(file->writer.db)) return judge_unwritten(file, m);
+  }
+  if (w->status == MW_STATUS_NONE) return SQLITE_OK;
+  int rc = update_execution(file, w);
+  if (!rc && !sqlite3_changes(file->writer.db)) m->job.status = MW_ESTALE; // only without a row: with one it was tested above
+  return rc;
+}
+
+// ---- claim ----
+
+static void keep_claimed(mw_sqlite_member *m, sqlite3_stmt *st, bool interrupted) {
+  mw_claimed *c = &m->claim.list[m->claim.count++];
+  mw_arena *arena = &m->claim.arena;
+  column_id(st, 0, &c->id);
+  *c = (mw_claimed){.id = c->id,
+                    .fence = sqlite3_column_int64(st, 1) + 1,
+                    .created_us = sqlite3_column_int64(st, 2),
+                    .api_level = sqlite3_column_int(st, 3),
+                    .interrupted = interrupted,
+                    .app = mw_arena_str(arena, column_str(st, 4)),
+                    .workflow = mw_arena_str(arena, column_str(st, 5)),
+                    .input = mw_arena_str(arena, column_str(st, 6)),
+                    .bundle = mw_arena_str(arena, column_str(st, 7)),
+                    .seed = mw_arena_str(arena, column_str(st, 8))};
+}
+
+static int collect(mw_sqlite_member *m, sqlite3_stmt *st, int64_t first, bool interrupted) {
+  sqlite3_bind_int64(st, 1, first);
+  sqlite3_bind_int64(st, 2, m->claim.limit - (int64_t)m->claim.count);
+  int rc;
+  while ((rc = sqlite3_step(st)) == SQLITE_ROW) keep_claimed(m, st, interrupted);
+  sqlite3_reset(st);
+  return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int take_claimed(mw_sqlite_file *file, mw_sqlite_member *m, int64_t epoch) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_TAKE, &st);
+  for (size_t i = 0; !rc && i < m->claim.count; i++) {
+    bind_id(st, 1, &m->claim.list[i].id);
+    sqlite3_bind_int64(st, 2, epoch);
+    sqlite3_bind_int64(st, 3, m->claim.list[i].fence);
+    sqlite3_bind_int64(st, 4, m->claim.now_us);
+    rc = run(st);
+  }
+  return rc;
+}
+
+static int find_next_due(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_NEXT_DUE, &st);
+  if (rc) return rc;
+  rc = sqlite3_step(st);
+  m->claim.next_due_us = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : INT64_MAX;
+  sqlite3_reset(st);
+  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int run_claim(mw_sqlite_file *file, mw_sqlite_member *m) {
+  int64_t epoch = atomic_load(&file->store->base.epoch);
+  mw_arena_reset(&m->claim.arena);
+  m->claim.count = 0;
+  m->claim.list = mw_arena_alloc(&m->claim.arena, sizeof *m->claim.list * (size_t)m->claim.limit);
+  sqlite3_stmt *st;
+  int rc = SQLITE_OK;
+  if (!file->orphans_done) {
+    rc = get(file, ST_ORPHANS, &st);
+    if (!rc) rc = collect(m, st, epoch, true);
+    // Nobody else writes this file, so that no more of them can appear.
+    if (!rc && (int)m->claim.count < m->claim.limit) file->orphans_done = true;
+  }
+  if (!rc) rc = get(file, ST_DUE, &st);
+  if (!rc) rc = collect(m, st, m->claim.now_us, false);
+  if (!rc) rc = take_claimed(file, m, epoch);
+  return rc ? rc : find_next_due(file, m);
+}
+
+// ---- the rest ----
+
+static int run_code(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_CODE, &st);
+  for (size_t i = 0; !rc && i < m->code.count; i++) {
+    bind_text(st, 1, m->code.list[i].hash);
+    bind_text(st, 2, m->code.list[i].text);
+    sqlite3_bind_int64(st, 3, m->code.now_us);
+    rc = run(st);
+  }
+  return rc;
+}
+
+static int run_change(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_COUNT_CHANGE, &st);
+  if (rc) return rc;
+  bind_text(st, 1, m->change.app);
+  rc = sqlite3_step(st);
+  int64_t number = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+  if (rc == SQLITE_ROW) rc = sqlite3_step(st);
+  sqlite3_reset(st);
+  if (rc != SQLITE_DONE) return rc;
+  rc = get(file, ST_CHANGE, &st);
+  if (rc) return rc;
+  bind_text(st, 1, m->change.app);
+  sqlite3_bind_int64(st, 2, number);
+  sqlite3_bind_int64(st, 3, m->change.now_us);
+  bind_text(st, 4, m->change.kind);
+  bind_text(st, 5, m->change.subject);
+  bind_text(st, 6, m->change.actor);
+  bind_text_or_null(st, 7, m->change.detail);
+  return run(st);
+}
+
+static int run_node(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_STOP_NODES, &st);
+  if (rc) return rc;
+  sqlite3_bind_int64(st, 1, m->node.now_us);
+  rc = run(st);
+  if (!rc) rc = get(file, ST_ADD_NODE, &st);
+  if (rc) return rc;
+  bind_id(st, 1, &file->store->base.node_id);
+  bind_text(st, 2, mw_str_from(file->store->base.node_name));
+  sqlite3_bind_int64(st, 3, m->node.now_us);
+  rc = run(st);
+  m->node.epoch = sqlite3_last_insert_rowid(file->writer.db);
+  return rc;
+}
+
+// ---- groups ----
+
+static int run_member(mw_sqlite_file *file, mw_sqlite_member *m) {
+  m->job.status = 0;
+  switch (m->job.kind) {
+    case MW_SQLITE_WRITE: return m->write.kind == MW_WRITE_CREATE ? run_create(file, m) : run_append(file, m);
+    case MW_SQLITE_CLAIM: return run_claim(file, m);
+    case MW_SQLITE_CODE: return run_code(file, m);
+    case MW_SQLITE_CHANGE: return run_change(file, m);
+    case MW_SQLITE_NODE: return run_node(file, m);
+    default: return SQLITE_MISUSE;
+  }
+}
+
+static int run_control(mw_sqlite_file *file, statement which) {
+  sqlite3_stmt *st;
+  int rc = get(file, which, &st);
+  return rc ? rc : run(st);
+}
+
+static int try_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t count) {
+  int rc = run_control(file, ST_BEGIN);
+  for (size_t i = 0; !rc && i < count; i++) rc = run_member(file, members[i]);
+  return rc ? rc : run_control(file, ST_COMMIT);
+}
+
+static void fail_members(mw_sqlite_file *file, mw_sqlite_member **members, size_t count, int rc) {
+  mw_err err;
+  int code = mw_sqlite_fail(&file->writer, rc, &err);
+  for (size_t i = 0; i < count; i++) mw_sqlite_job_fail(&members[i]->job, code, &err);
+}
+
+static void run_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t count) {
+  int rc = try_group(file, members, count);
+  if (rc == SQLITE_OK) return;
+  bool final = count == 1 || mw_sqlite_is_environment(rc);
+  if (final) fail_members(file, members, count, rc); // before ROLLBACK changes the error's words
+  if (!sqlite3_get_autocommit(file->writer.db)) run_control(file, ST_ROLLBACK);
+  file->orphans_done = false; // a claim that was undone may have set it
+  if (final) return;
+  run_group(file, members, count / 2);
+  run_group(file, members + count / 2, count - count / 2);
+}
+
+static void tell_epoch(mw_sqlite_file *file, mw_sqlite_member *m) {
+  if (m->job.kind == MW_SQLITE_NODE && m->job.status == 0) atomic_store(&file->store->base.epoch, m->node.epoch);
+}
+
+void mw_sqlite_group_run(mw_sqlite_file *file, mw_list *list) {
+  mw_sqlite_member *members[MW_SQLITE_GROUP_MEMBERS];
+  size_t count = 0, bytes = 0;
+  int64_t started_ns = mw_clock_mono_ns();
+  atomic_store_explicit(&file->group_started_ns, started_ns, memory_order_relaxed);
+  MW_LIST_EACH(list, node) {
+    members[count] = (mw_sqlite_member *)MW_CONTAINER(node, mw_sqlite_job, node);
+    bytes += members[count++]->job.bytes;
+  }
+  run_group(file, members, count);
+  for (size_t i = 0; i < count; i++) tell_epoch(file, members[i]);
+  int64_t took_ns = mw_clock_mono_ns() - started_ns;
+  int64_t before_ns = atomic_load_explicit(&file->group_ns, memory_order_relaxed);
+  atomic_store_explicit(&file->group_ns, before_ns ? (before_ns * 7 + took_ns) / 8 : took_ns, memory_order_relaxed);
+  atomic_store_explicit(&file->group_started_ns, 0, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&file->queued, count, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&file->queued_bytes, bytes, memory_order_relaxed);
+  mw_sqlite_answer(list);
+}

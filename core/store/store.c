@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+// What both engines share: which one it is, the data directory with its lock and node id, checks of arguments.
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/engine.h"
+
+#define DEFAULT_PAYLOAD_BYTES (1024 * 1024)
+#define JOURNAL_EXTRA_BYTES (64 * 1024) // what a journal row may have around one result
+#define DEFAULT_QUERY_MS 30000
+#define DEFAULT_TX_MS 10000
+#define DEFAULT_MAX_ROWS 100000
+#define DEFAULT_PATIENCE_MS 60000
+#define MAX_CLAIM 10000
+
+// ---- the data directory ----
+
+static int make_dir(const char *path, mw_err *err) {
+  char *copy = mw_strdup(path);
+  int rc = 0;
+  for (char *p = copy + 1; !rc && *p; p++) {
+    if (*p != '/') continue;
+    *p = 0;
+    if (mkdir(copy, 0700) && errno != EEXIST) rc = errno;
+    *p = '/';
+  }
+  if (!rc && mkdir(copy, 0700) && errno != EEXIST) rc = errno;
+  mw_free(copy);
+  return rc ? mw_err_set(err, MW_EIO, "cannot make the data directory %s: %s", path, strerror(rc)) : 0;
+}
+
+static void path_in(const mw_store *store, const char *name, char *path, size_t size) {
+  snprintf(path, size, "%s/%s", store->data_dir, name);
+}
+
+static int take_lock(mw_store *store, mw_err *err) {
+  char path[4096], text[32];
+  path_in(store, "moonwatch.lock", path, sizeof path);
+  store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (store->lock_fd < 0) return mw_err_set(err, MW_EIO, "cannot open %s: %s", path, strerror(errno));
+  if (flock(store->lock_fd, LOCK_EX | LOCK_NB)) {
+    int why = errno;
+    ssize_t n = pread(store->lock_fd, text, sizeof text - 1, 0);
+    long pid = n > 0 ? (text[n] = 0, strtol(text, NULL, 10)) : 0;
+    close(store->lock_fd);
+    store->lock_fd = -1;
+    if (why != EWOULDBLOCK) return mw_err_set(err, MW_EIO, "cannot lock %s: %s", path, strerror(why));
+    return mw_err_set(err, MW_ELOCKED, "the data directory %s is in use by process %ld: stop it, or choose another with --data",
+                      store->data_dir, pid);
+  }
+  int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+  if (ftruncate(store->lock_fd, 0) || pwrite(store->lock_fd, text, (size_t)len, 0) != len)
+    return mw_err_set(err, MW_EIO, "cannot write %s: %s", path, strerror(errno));
+  return 0;
+}
+
+static int write_node_id(mw_store *store, const char *path, mw_err *err) {
+  char text[MW_ID_TEXT + 1], part[4100];
+  store->node_id = mw_id_new();
+  mw_id_format(&store->node_id, text);
+  strcat(text, "\n");
+  snprintf(part, sizeof part, "%s.new", path);
+  int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  bool ok = fd >= 0 && write(fd, text, MW_ID_TEXT) == MW_ID_TEXT && fsync(fd) == 0;
+  int why = errno;
+  if (fd >= 0) close(fd);
+  if (ok && rename(part, path)) ok = false, why = errno;
+  return ok ? 0 : mw_err_set(err, MW_EIO, "cannot write %s: %s", path, strerror(why));
+}
+
+static int read_node_id(mw_store *store, mw_err *err) {
+  char path[4096], text[64] = "";
+  path_in(store, "node.id", path, sizeof path);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return store->exclusive ? write_node_id(store, path, err) : 0;
+  ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+  int why = errno;
+  if (fd >= 0) close(fd);
+  if (n < 0) return mw_err_set(err, MW_EIO, "cannot read %s: %s", path, strerror(why));
+  if (n >= MW_ID_TEXT - 1 && mw_id_parse(mw_str_of(text, MW_ID_TEXT - 1), &store->node_id)) return 0;
+  return mw_err_set(err, MW_EINVALID, "%s does not hold an id: delete it and a new one is made", path);
+}
+
+static int prepare_dir(mw_store *store, mw_err *err) {
+  int code = store->exclusive ? make_dir(store->data_dir, err) : 0;
+  if (!code && access(store->data_dir, R_OK | X_OK))
+    code = mw_err_set(err, MW_ENOTFOUND, "cannot open the data directory %s: %s", store->data_dir, strerror(errno));
+  if (!code && store->exclusive) code = take_lock(store, err);
+  return code ? code : read_node_id(store, err);
+}
+
+// ---- open and close ----
+
+static int choose_engine(const char *url, const mw_engine **out, mw_err *err) {
+  mw_str text = mw_str_from(url);
+  *out = &mw_engine_sqlite;
+  if (text.len == 0 || mw_str_eq(text, MW_STR("sqlite"))) return 0;
+  *out = &mw_engine_postgres;
+  if (mw_str_starts_with(text, MW_STR("postgres://")) || mw_str_starts_with(text, MW_STR("postgresql://"))) return 0;
+  return mw_err_set(err, MW_ECONFIG, "the database URL must be \"sqlite\" or begin with postgres://");
+}
+
+static int check_schema(const char *schema, mw_err *err) {
+  size_t len = strlen(schema);
+  bool ok = len > 0 && len < 64 && !(schema[0] >= '0' && schema[0] <= '9');
+  for (size_t i = 0; ok && i < len; i++)
+    ok = schema[i] == '_' || (schema[i] >= 'a' && schema[i] <= 'z') || (schema[i] >= '0' && schema[i] <= '9');
+  return ok ? 0 : mw_err_set(err, MW_ECONFIG, "the schema name \"%s\" is not of a-z, 0-9 and _ (at most 63)", schema);
+}
+
+static void free_store(mw_store *store) {
+  store->engine->close(store);
+  if (store->lock_fd >= 0) close(store->lock_fd);
+  mw_free(store->database_url);
+  mw_free(store->app_url);
+  mw_free(store->data_dir);
+  mw_free(store->schema);
+  mw_free(store);
+}
+
+static char *copy_or_null(const char *text) { return text ? mw_strdup(text) : NULL; }
+
+int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
+  const mw_engine *engine;
+  const char *schema = conf->schema ? conf->schema : "moonwatch";
+  int code = choose_engine(conf->database_url, &engine, err);
+  if (!code) code = check_schema(schema, err);
+  if (code) return code;
+  if (!conf->data_dir || !*conf->data_dir || strlen(conf->data_dir) > 3900)
+    return mw_err_set(err, MW_ECONFIG, "the data directory is not set, or its path is too long");
+  bool postgres = engine == &mw_engine_postgres;
+  mw_store *store = mw_calloc(1, engine->store_size);
+  store->engine = engine;
+  store->database_url = postgres ? mw_strdup(conf->database_url) : NULL;
+  store->app_url = postgres ? copy_or_null(conf->app_url ? conf->app_url : conf->database_url) : NULL;
+  store->data_dir = mw_strdup(conf->data_dir);
+  store->schema = mw_strdup(schema);
+  store->pg_pool_size = conf->pg_pool_size ? conf->pg_pool_size : 4;
+  store->sqlite_readers = conf->sqlite_readers ? conf->sqlite_readers : 2;
+  store->max_payload_bytes = conf->max_payload_bytes ? conf->max_payload_bytes : DEFAULT_PAYLOAD_BYTES;
+  store->exclusive = conf->exclusive;
+  store->lock_fd = -1;
+  if (gethostname(store->node_name, sizeof store->node_name - 1)) strcpy(store->node_name, "unknown");
+  code = prepare_dir(store, err);
+  if (!code) code = engine->open(store, err);
+  if (code) free_store(store);
+  else *out = store;
+  return code;
+}
+
+void mw_store_close(mw_store *store) {
+  if (store) free_store(store);
+}
+
+const char *mw_store_engine(const mw_store *store) { return store->engine->name; }
+bool mw_store_is_up(const mw_store *store) { return store->engine->is_up(store); }
+void mw_store_why_down(const mw_store *store, char *text, size_t size) { store->engine->why_down(store, text, size); }
+int64_t mw_store_epoch(const mw_store *store) { return atomic_load(&store->epoch); }
+int64_t mw_store_lease_until_ms(const mw_store *store) { return atomic_load(&store->lease_until_ms); }
+
+mw_store_client *mw_store_attach(mw_store *store, mw_loop *loop) { return store->engine->attach(store, loop); }
+
+void mw_store_detach(mw_store_client *client, void (*cb)(void *arg), void *arg) {
+  client->store->engine->detach(client, cb, arg);
+}
+
+void mw_store_on_state(mw_store_client *client, void (*cb)(bool up, void *arg), void *arg) {
+  client->on_state = cb;
+  client->on_state_arg = arg;
+}
+
+// ---- statements ----
+
+static int check_query(const mw_query_opts *opts, mw_query_opts *out) {
+  *out = *opts;
+  if (opts->sql.len == 0 || opts->nparams > 32766) return MW_EINVALID;
+  if (opts->sql.len > MW_MAX_SQL_BYTES) return MW_ELIMIT;
+  if (!mw_str_is_utf8(opts->sql)) return MW_EUTF8;
+  if (memchr(opts->sql.ptr, 0, opts->sql.len)) return MW_EINVALID;
+  for (size_t i = 0; i < opts->nparams; i++) {
+    if (opts->params[i].kind != MW_VALUE_TEXT) continue;
+    mw_str text = opts->params[i].str;
+    if (!mw_str_is_utf8(text) || (text.len && memchr(text.ptr, 0, text.len))) return MW_EUTF8;
+  }
+  if (out->timeout_ms <= 0) out->timeout_ms = DEFAULT_QUERY_MS;
+  if (out->max_rows == 0) out->max_rows = DEFAULT_MAX_ROWS;
+  return 0;
+}
+
+int mw_store_query(mw_store_client *client, mw_db db, const mw_query_opts *opts, mw_query_cb cb, void *arg, mw_query **out) {
+  mw_query_opts checked;
+  int code = check_query(opts, &checked);
+  return code ? code : client->store->engine->query(client, db, &checked, cb, arg, out);
+}
+
+void mw_query_cancel(mw_query *query) { query->client->store->engine->query_cancel(query); }
+
+int mw_store_begin(mw_store_client *client, mw_db db, int64_t timeout_ms, mw_tx_cb cb, void *arg) {
+  return client->store->engine->begin(client, db, timeout_ms > 0 ? timeout_ms : DEFAULT_TX_MS, cb, arg);
+}
+
+int mw_tx_query(mw_tx *tx, const mw_query_opts *opts, mw_query_cb cb, void *arg) {
+  mw_query_opts checked;
+  int code = check_query(opts, &checked);
+  return code ? code : tx->client->store->engine->tx_query(tx, &checked, cb, arg);
+}
+
+int mw_tx_end(mw_tx *tx, bool commit, mw_tx_cb cb, void *arg) { return tx->client->store->engine->tx_end(tx, commit, cb, arg); }
+
+// ---- engine writes ----
+
+/** Text that both engines store as it is. */
+static int check_text(mw_str text, size_t max_bytes) {
+  if (text.len == 0) return 0;
+  if (text.len > max_bytes) return MW_ELIMIT;
+  if (memchr(text.ptr, 0, text.len)) return MW_EUTF8;
+  return mw_str_is_utf8(text) ? 0 : MW_EUTF8;
+}
+
+static int check_texts(const mw_str *texts, size_t count, size_t max_bytes) {
+  for (size_t i = 0; i < count; i++) {
+    int code = check_text(texts[i], max_bytes);
+    if (code) return code;
+  }
+  return 0;
+}
+
+static int check_create(const mw_store *store, mw_write *w) {
+  if (w->app.len == 0) w->app = MW_STR("default");
+  if (w->workflow.len == 0 || (w->status != MW_STATUS_RUNNING && w->status != MW_STATUS_QUEUED)) return MW_EINVALID;
+  int code = check_texts((mw_str[]){w->app, w->workflow, w->bundle, w->seed, w->request_hash}, 5, MW_MAX_NAME_BYTES);
+  if (!code) code = check_texts((mw_str[]){w->external_id, w->key}, 2, MW_MAX_KEY_BYTES);
+  if (!code) code = check_text(w->input, store->max_payload_bytes);
+  return code;
+}
+
+static int check_append(const mw_store *store, mw_write *w) {
+  if (w->number < 0 || w->status < MW_STATUS_NONE || w->status > MW_STATUS_CANCELLED) return MW_EINVALID;
+  if (w->number > 0 ? w->data.len == 0 : w->status == MW_STATUS_NONE) return MW_EINVALID;
+  if (w->patience_ms <= 0) w->patience_ms = DEFAULT_PATIENCE_MS;
+  int code = check_text(w->data, store->max_payload_bytes + JOURNAL_EXTRA_BYTES);
+  return code ? code : check_texts((mw_str[]){w->output, w->error}, 2, store->max_payload_bytes);
+}
+
+int mw_store_write(mw_store_client *client, const mw_write *write, mw_write_cb cb, void *arg) {
+  const mw_store *store = client->store;
+  mw_write w = *write;
+  int code = w.kind == MW_WRITE_CREATE ? check_create(store, &w) : check_append(store, &w);
+  if (code) return code;
+  bool owns = w.kind == MW_WRITE_APPEND || w.status == MW_STATUS_RUNNING;
+  if (owns && atomic_load_explicit(&store->epoch, memory_order_relaxed) == 0) return MW_EUNAVAILABLE;
+  return store->engine->write(client, &w, cb, arg);
+}
+
+int mw_store_register_node(mw_store_client *client, void (*cb)(int status, const mw_err *err, void *arg), void *arg) {
+  return client->store->engine->register_node(client, cb, arg);
+}
+
+int mw_store_claim(mw_store_client *client, int64_t now_us, int limit, mw_claim_cb cb, void *arg) {
+  if (limit < 1 || limit > MAX_CLAIM) return MW_EINVALID;
+  if (atomic_load(&client->store->epoch) == 0) return MW_EUNAVAILABLE;
+  return client->store->engine->claim(client, now_us, limit, cb, arg);
+}
+
+int mw_store_put_code(mw_store_client *client, const mw_code *list, size_t count, mw_write_cb cb, void *arg) {
+  if (count == 0) return MW_EINVALID;
+  for (size_t i = 0; i < count; i++) {
+    if (list[i].hash.len == 0) return MW_EINVALID;
+    int code = check_text(list[i].hash, MW_MAX_NAME_BYTES);
+    if (!code) code = check_text(list[i].text, MW_MAX_CODE_BYTES);
+    if (code) return code;
+  }
+  return client->store->engine->put_code(client, list, count, cb, arg);
+}
+
+int mw_store_add_change(mw_store_client *client, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail,
+                        mw_write_cb cb, void *arg) {
+  if (app.len == 0) app = MW_STR("default");
+  int code = check_texts((mw_str[]){app, kind, subject, actor}, 4, MW_MAX_NAME_BYTES);
+  if (!code) code = check_text(detail, client->store->max_payload_bytes);
+  return code ? code : client->store->engine->add_change(client, app, kind, subject, actor, detail, cb, arg);
+}
