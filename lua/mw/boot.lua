@@ -3,6 +3,7 @@
 --- What C calls: load a generation's plugins and build its routes (on the loader thread), then start and stop what runs by itself
 --- (on the worker).
 
+local json = require "mw.core.json"
 local loader = require "mw._loader"
 local registry = require "mw._registry"
 local runtime = require "mw._runtime"
@@ -35,19 +36,50 @@ local function log_failure(failure)
   }, failure.plugin)
 end
 
---- Loads all plugins. Returns whether all is well, and the report (see mw._loader.load_all) as JSON.
-function M.load(has_app_listener)
+local function load(has_app_listener)
   registry.app_listener = has_app_listener
   local ok, report = loader.load_all()
-  if ok then
-    local built, err = xpcall(build_routes, debug.traceback, has_app_listener)
-    if not built then
-      ok = false
-      loader.add_problem(report, err)
+  if not ok then return false, report end
+  local built, err = xpcall(build_routes, debug.traceback, has_app_listener)
+  if not built then loader.add_problem(report, err) end
+  return built, report
+end
+
+--- Loads all plugins and builds the routes. Returns whether all is well, and the report (see mw._loader.load_all) as JSON.
+function M.load(has_app_listener)
+  local ok, report = load(has_app_listener)
+  for _, failure in ipairs(report.errors) do log_failure(failure) end
+  return ok, json.encode(report)
+end
+
+--- The same for `moonwatch check --json`: nothing is logged.
+function M.check_json(has_app_listener)
+  local ok, report = load(has_app_listener)
+  return ok, json.encode(report)
+end
+
+local function counted(n, word) return n .. " " .. word .. (n == 1 and "" or "s") end
+
+--- The same for `moonwatch check`: the report in words.
+function M.check(has_app_listener)
+  local ok, report = load(has_app_listener)
+  local lines, declared = {}, 0
+  for _, plugin in ipairs(report.plugins) do
+    lines[#lines + 1] = plugin.file
+    for _, declaration in ipairs(plugin.declarations) do
+      declared = declared + 1
+      lines[#lines + 1] = ("  %-9s %-32s %s"):format(declaration.kind, declaration.name, declaration.where or "")
     end
   end
-  for _, failure in ipairs(report.errors) do log_failure(failure) end
-  return ok, require("mw.core.json").encode(report)
+  for _, failure in ipairs(report.errors) do
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = ("error: %s%s: %s"):format(failure.file, failure.line and ":" .. failure.line or "", failure.message)
+    if failure.excerpt then lines[#lines + 1] = failure.excerpt end
+    lines[#lines + 1] = "fix: " .. failure.hint
+  end
+  lines[#lines + 1] = ("%s%s, %s, %s"):format(#lines > 0 and "\n" or "", counted(#report.plugins, "plugin"), counted(declared, "declaration"),
+    counted(#report.errors, "error"))
+  return ok, table.concat(lines, "\n")
 end
 
 --- The generation serves on this worker and the store is ready: starts the workflow engine.
