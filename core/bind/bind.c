@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "bind/bind.h"
 
+#include "bind/bind_crypto.h"
+#include "bind/bind_json.h"
 #include "bind/bind_runtime.h"
 #include "vm/sandbox.h"
 
@@ -8,5 +10,7 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_sandbox,
     mw_open_task,
     mw_open_runtime,
+    mw_open_json,
+    mw_open_crypto,
     NULL,
 };
