@@ -12,6 +12,7 @@
 
 #include "base/str.h"
 
+/* ffi-begin */
 typedef struct mw_arena_block mw_arena_block;
 typedef struct mw_arena_cleanup mw_arena_cleanup;
 
@@ -37,3 +38,4 @@ char *mw_arena_strndup(mw_arena *arena, const char *text, size_t len);
 mw_str mw_arena_str(mw_arena *arena, mw_str text);
 /** Calls `cb(arg)` at the next reset or deinit. */
 void mw_arena_on_reset(mw_arena *arena, mw_arena_cb cb, void *arg);
+/* ffi-end */

@@ -21,12 +21,11 @@ typedef struct mw_buf {
   size_t len;
   size_t cap;
 } mw_buf;
-void mw_buf_deinit(mw_buf *buf);
-void mw_buf_add(mw_buf *buf, const void *bytes, size_t len);
 /* ffi-end */
 
 #define MW_BUF_INIT {NULL, 0, 0}
 
+/* ffi-begin */
 /** Frees the memory and leaves an empty buffer. */
 void mw_buf_deinit(mw_buf *buf);
 /** Empties the buffer; keeps the memory when it is at most `keep_bytes`, otherwise frees it. */
@@ -39,13 +38,16 @@ void mw_buf_add_cstr(mw_buf *buf, const char *text);
 void mw_buf_add_byte(mw_buf *buf, char byte);
 void mw_buf_add_u64(mw_buf *buf, uint64_t value);
 void mw_buf_add_i64(mw_buf *buf, int64_t value);
+/* ffi-end */
 void mw_buf_printf(mw_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void mw_buf_vprintf(mw_buf *buf, const char *format, va_list args);
+/* ffi-begin */
 /** Removes the first `len` bytes. */
 void mw_buf_consume(mw_buf *buf, size_t len);
 /** Returns the content as a zero-terminated string, valid until the next change. */
 const char *mw_buf_cstr(mw_buf *buf);
 /** Gives the memory (zero-terminated) to the caller, who frees it; the buffer is empty afterwards. */
 char *mw_buf_take(mw_buf *buf);
+/* ffi-end */
 
 static inline mw_str mw_buf_str(const mw_buf *buf) { return mw_str_of(buf->ptr, buf->len); }

@@ -25,14 +25,14 @@ static const EVP_MD *find(const char *name) {
   return NULL;
 }
 
-size_t mw_digest(const char *name, mw_str data, uint8_t out[MW_DIGEST_MAX]) {
+size_t mw_digest(const char *name, mw_str data, uint8_t *out) {
   const EVP_MD *md = find(name);
   unsigned len = 0;
   if (!md || EVP_Digest(data.len ? data.ptr : "", data.len, out, &len, md, NULL) != 1) return 0;
   return len;
 }
 
-size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t out[MW_DIGEST_MAX]) {
+size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t *out) {
   const EVP_MD *md = find(name);
   unsigned len = 0;
   if (!md || key.len > INT32_MAX) return 0;
@@ -41,7 +41,7 @@ size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t out[MW_
   return len;
 }
 
-void mw_digest_sha256(mw_str data, uint8_t out[MW_SHA256_LEN]) {
+void mw_digest_sha256(mw_str data, uint8_t *out) {
   uint8_t whole[MW_DIGEST_MAX];
   if (mw_digest("sha256", data, whole) != MW_SHA256_LEN) abort(); // OpenSSL without SHA-256 cannot serve at all
   memcpy(out, whole, MW_SHA256_LEN);

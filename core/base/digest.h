@@ -13,12 +13,14 @@
 #define MW_DIGEST_MAX 64
 #define MW_SHA256_LEN 32
 
-/** Hashes `data` with "sha256", "sha1", "sha384", "sha512" or "md5" into `out` (up to 64 bytes). Returns the digest's
+/* ffi-begin */
+/** Hashes `data` with "sha256", "sha1", "sha384", "sha512" or "md5" into `out` (room for MW_DIGEST_MAX). Returns the digest's
  *  length, or 0 for an unknown name. */
-size_t mw_digest(const char *name, mw_str data, uint8_t out[MW_DIGEST_MAX]);
-/** Computes an HMAC (RFC 2104) with the same names. Returns its length, or 0. */
-size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t out[MW_DIGEST_MAX]);
-void mw_digest_sha256(mw_str data, uint8_t out[MW_SHA256_LEN]);
+size_t mw_digest(const char *name, mw_str data, uint8_t *out);
+/** Computes an HMAC (RFC 2104) with the same names into `out` (room for MW_DIGEST_MAX). Returns its length, or 0. */
+size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t *out);
+/** The same for the one that is always there; `out` has MW_SHA256_LEN bytes. */
+void mw_digest_sha256(mw_str data, uint8_t *out);
 /** Compares without telling by time where they differ; the lengths are not secret. */
 bool mw_digest_equal(mw_str a, mw_str b);
 
@@ -29,3 +31,4 @@ bool mw_hex_decode(mw_buf *out, mw_str text);
 void mw_base64_encode(mw_buf *out, mw_str data, bool url);
 /** Decodes both alphabets, with or without padding; returns false (nothing appended) on anything else. */
 bool mw_base64_decode(mw_buf *out, mw_str text);
+/* ffi-end */

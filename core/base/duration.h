@@ -10,7 +10,9 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* ffi-begin */
 /** Parses to microseconds (0 … 100 years). Returns 0, or MW_EINVALID with a sentence that shows the grammar. */
 int mw_duration_parse(mw_str text, int64_t *out_us, mw_err *err);
 /** Checks a bare number of seconds: negative, NaN and more than 100 years are refused. */
 int mw_duration_from_seconds(double seconds, int64_t *out_us, mw_err *err);
+/* ffi-end */

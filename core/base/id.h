@@ -21,6 +21,7 @@ typedef struct mw_id {
 mw_id mw_id_new(void);
 void mw_id_format(const mw_id *id, char *text);
 bool mw_id_parse(mw_str text, mw_id *id);
+int64_t mw_id_time_us(const mw_id *id);
 /* ffi-end */
 
 /** Returns a new UUIDv7; later ones of this process compare greater. */

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* ffi-begin */
 typedef struct mw_json_limits {
   size_t max_bytes; /**< 0: 64 MiB. */
   int max_depth;    /**< 0: 100. At most 1000. */
@@ -76,3 +77,4 @@ int mw_json_add_string_strict(mw_buf *out, mw_str text);
 /** Appends the shortest text that reads back as the same double; integers up to 2^53 without fraction. Returns
  *  MW_EINVALID (and appends nothing) for NaN and infinities. */
 int mw_json_add_number(mw_buf *out, double number);
+/* ffi-end */

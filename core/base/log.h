@@ -19,7 +19,6 @@ typedef enum mw_log_level {
   MW_LOG_ERROR,
   MW_LOG_FATAL
 } mw_log_level;
-/* ffi-end */
 
 typedef enum mw_log_kind { MW_LOG_KIND_STR, MW_LOG_KIND_INT, MW_LOG_KIND_NUM, MW_LOG_KIND_BOOL, MW_LOG_KIND_JSON } mw_log_kind;
 
@@ -30,6 +29,7 @@ typedef struct mw_log_field {
   int64_t i;
   double num;
 } mw_log_field;
+/* ffi-end */
 
 #define MW_LOG_S(name, text) ((mw_log_field){(name), MW_LOG_KIND_STR, mw_str_from(text), 0, 0})
 #define MW_LOG_STR(name, slice) ((mw_log_field){(name), MW_LOG_KIND_STR, (slice), 0, 0})
@@ -43,6 +43,7 @@ typedef struct mw_log_field {
 #define mw_log_args_(level, area, message, ...)                                                                \
   mw_log_write((level), (area), (message), (const mw_log_field[]){__VA_ARGS__})
 
+/* ffi-begin */
 void mw_log_write(mw_log_level level, const char *area, const char *message, const mw_log_field *fields);
 
 typedef enum mw_log_format { MW_LOG_FORMAT_AUTO, MW_LOG_FORMAT_JSON, MW_LOG_FORMAT_PRETTY } mw_log_format;
@@ -57,3 +58,4 @@ const char *mw_log_level_name(mw_log_level level);
 bool mw_log_level_parse(mw_str name, mw_log_level *level);
 /** Sends lines to `fd` instead of stderr. For specs and for the log file. */
 void mw_log_to_fd(int fd);
+/* ffi-end */

@@ -14,6 +14,7 @@
 
 #include "base/str.h"
 
+/* ffi-begin */
 typedef struct mw_map_slot {
   char *key; /**< NULL: free. */
   size_t len;
@@ -39,3 +40,4 @@ void *mw_map_remove(mw_map *map, mw_str key);
 bool mw_map_next(const mw_map *map, size_t *index, mw_str *key, void **value);
 /** Hashes bytes with a key drawn once a process (keys may come from clients). */
 uint64_t mw_map_hash(mw_str key);
+/* ffi-end */

@@ -8,5 +8,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* ffi-begin */
 /** Parses to bytes. Returns 0, or MW_EINVALID with a sentence that shows the grammar. */
 int mw_size_parse(mw_str text, uint64_t *out_bytes, mw_err *err);
+/* ffi-end */

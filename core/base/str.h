@@ -30,6 +30,7 @@ static inline mw_str mw_str_from(const char *text) { return (mw_str){text, text 
 static inline bool mw_str_eq(mw_str a, mw_str b) {
   return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
+/* ffi-begin */
 /** Compares ASCII letters without case. */
 bool mw_str_eq_nocase(mw_str a, mw_str b);
 /** Orders bytewise; returns <0, 0, >0. */
@@ -48,3 +49,4 @@ bool mw_str_parse_u64(mw_str text, uint64_t *out);
 size_t mw_str_distance(mw_str a, mw_str b, size_t limit);
 /** True when the bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
 bool mw_str_is_utf8(mw_str text);
+/* ffi-end */
