@@ -76,8 +76,9 @@ end
 function M.log(level, area, message, fields, plugin, trace_id)
   local text
   if fields ~= nil then
-    local ok, encoded = pcall(json.encode, fields, { sort = true })
-    text = ok and encoded or json.encode { unloggable = tostring(encoded) }
+    local err
+    text, err = json.encode(fields, { sort = true, name = "fields" })
+    if not text then text = json.encode { unloggable = err.message } end
   end
   core.log(level, area, message, plugin, trace_id, text)
 end

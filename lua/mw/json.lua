@@ -16,6 +16,7 @@
 -- "input.items[3].price is NaN". Metamethods are not called.
 --
 -- Raw JSON: `mw.json.raw(text)` is a value whose bytes are written as they stand when it is encoded; tostring gives them back.
+-- `mw.json.decode(text, { raw = { input = true } })` gives the member "input" of the outermost object as such a value, whatever it is.
 
 local core = require "mw.core.json"
 local errors = require "mw.errors"
@@ -26,11 +27,11 @@ local M = {}
 --- JSON's null where Lua's nil cannot stand: in arrays, and in tables to be encoded.
 M.null = core.null
 
-local decode_options = { null = "any" }
+local decode_options = { null = "any", raw = "table" }
 local encode_options = { sort = "boolean", name = "string" }
 
 ---@param text string
----@param opts? { null?: any } `null = mw.null` shows the nulls of objects
+---@param opts? { null?: any, raw?: table<string, true> } `null = mw.null` shows the nulls of objects
 ---@return any value a lone null is nil
 function M.decode(text, opts)
   validate.arg("mw.json.decode", 1, "text", text, "string")

@@ -75,6 +75,10 @@ function M.duration(what, value, is_timeout)
     errors.throw("invalid", string.format("%s: %s seconds are %.1f hours; write \"%gms\" for milliseconds or \"%gs\" for seconds",
       what, value, value / 3600, value, value))
   end
+  if type(value) ~= "number" and type(value) ~= "string" then
+    errors.throw("invalid", string.format("%s: the duration must be a number of seconds or a string like \"10s\", got %s",
+      what, describe(value)))
+  end
   local seconds, err = runtime.duration(value)
   if not seconds then errors.throw("invalid", what .. ": " .. err.message) end
   return seconds
