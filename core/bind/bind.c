@@ -2,6 +2,7 @@
 #include "bind/bind.h"
 
 #include "bind/bind_crypto.h"
+#include "bind/bind_fetch.h"
 #include "bind/bind_json.h"
 #include "bind/bind_runtime.h"
 #include "vm/sandbox.h"
@@ -12,5 +13,6 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_runtime,
     mw_open_json,
     mw_open_crypto,
+    mw_open_fetch,
     NULL,
 };
