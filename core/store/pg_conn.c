@@ -453,6 +453,7 @@ static bool should_rerun(mw_pg_conn *conn, const mw_pg_op *op) {
 static void end_op(mw_pg_conn *conn, mw_pg_op *op) {
   if (should_rerun(conn, op)) {
     op->rerun = true;
+    if (op->on_rerun) op->on_rerun(op);
     mw_free(op->err);
     op->err = NULL;
     mw_list_remove(&op->node);

@@ -47,6 +47,7 @@ struct mw_pg_op {
   mw_pg_stmt stmts[MW_PG_STMTS_MAX];
   int nstmts;
   mw_pg_result_cb on_result; /**< May be NULL. */
+  void (*on_rerun)(mw_pg_op *op); /**< It begins again, forget its results. May be NULL. */
   mw_pg_done_cb on_done;
   bool once;       /**< Never run it again by itself (part of a transaction, whose snapshot is gone). */
   bool was_sent;
