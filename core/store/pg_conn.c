@@ -50,6 +50,7 @@ struct mw_pg_conn {
   mw_poll *poll;
   mw_dns *dns;
   mw_timer timer;  /**< Connecting; then repeating a cancel that came too early. */
+  mw_pg_op setup;
   mw_list ops;
   int depth;
   int64_t front_since_ms, cancel_since_ms, cancelled_ms;
@@ -158,6 +159,12 @@ static bool watch(mw_pg_conn *conn, int events) {
   return mw_poll_open(conn->loop, PQsocket(conn->pg), on_ready, conn, &conn->poll) == 0 && mw_poll_set(conn->poll, events) == 0;
 }
 
+static void on_set_up(mw_pg_op *op, int status, const char *sqlstate, const mw_err *err) {
+  mw_pg_conn *conn = MW_CONTAINER(op, mw_pg_conn, setup);
+  if (status == 0) conn->cb(conn, MW_PG_UP, NULL, conn->arg);
+  else if (conn->state == CONN_UP) fail(conn, err);
+}
+
 static void become_up(mw_pg_conn *conn) {
   mw_timer_stop(&conn->timer);
   if (PQsetnonblocking(conn->pg, 1) || !PQenterPipelineMode(conn->pg) || !watch(conn, MW_POLL_READ)) {
@@ -165,7 +172,16 @@ static void become_up(mw_pg_conn *conn) {
     return;
   }
   conn->state = CONN_UP;
-  conn->cb(conn, MW_PG_UP, NULL, conn->arg);
+  if (conn->target->setup) {
+    mw_pg_op_init(&conn->setup);
+    conn->setup.stmts[0].sql = conn->target->setup;
+    conn->setup.nstmts = 1;
+    conn->setup.once = true;
+    conn->setup.on_done = on_set_up;
+    mw_pg_conn_run(conn, &conn->setup);
+  } else {
+    conn->cb(conn, MW_PG_UP, NULL, conn->arg);
+  }
 }
 
 static void go_on_connecting(mw_pg_conn *conn) {
@@ -462,10 +478,11 @@ static void end_op(mw_pg_conn *conn, mw_pg_op *op) {
     next_front(conn);
     return;
   }
+  bool was_setup = op == &conn->setup;
   finish_op(op, op->status, NULL);
   if (conn->state != CONN_UP) return;
   next_front(conn);
-  conn->cb(conn, MW_PG_ROOM, NULL, conn->arg);
+  if (!was_setup) conn->cb(conn, MW_PG_ROOM, NULL, conn->arg);
 }
 
 static void next_step(mw_pg_op *op) {

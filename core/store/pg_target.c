@@ -30,7 +30,7 @@ static void set(mw_pg_target *target, const char *name, const char *value) {
   option->val = strdup(value); // PQconninfoFree frees it with libc's free.
 }
 
-int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, mw_pg_target **out, mw_err *err) {
+int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out, mw_err *err) {
   char *text = NULL;
   PQconninfoOption *options = PQconninfoParse(url, &text);
   if (!options) {
@@ -42,6 +42,7 @@ int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, mw_pg_target **
   mw_pg_target *target = MW_NEW(mw_pg_target);
   target->options = options;
   target->cancel_pool = cancel_pool;
+  target->setup = setup ? mw_strdup(setup) : NULL;
   for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) set(target, defaults[i].name, defaults[i].value);
   const char *host = getenv("PGHOST"), *port = getenv("PGPORT");
   if (host && host[0] && !find(target, "hostaddr")->val) set(target, "host", host);
@@ -57,6 +58,7 @@ int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, mw_pg_target **
 void mw_pg_target_free(mw_pg_target *target) {
   if (!target) return;
   PQconninfoFree(target->options);
+  mw_free(target->setup);
   mw_free(target);
 }
 

@@ -15,6 +15,7 @@ typedef struct mw_work_pool mw_work_pool;
 typedef struct mw_pg_target {
   PQconninfoOption *options;
   mw_work_pool *cancel_pool; /**< Runs cancel requests, which block. */
+  char *setup;               /**< A statement that every connection runs before it is up; NULL: none. */
   unsigned turn;             /**< Atomic. */
 } mw_pg_target;
 
@@ -24,8 +25,8 @@ typedef struct mw_pg_place {
   bool resolved;  /**< The URL gave them. */
 } mw_pg_place;
 
-/** Parses postgres://… or "host=… dbname=…". `cancel_pool` must outlive all connections. MW_ECONFIG when it does not parse. */
-int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, mw_pg_target **out, mw_err *err);
+/** Parses postgres://… or "host=… dbname=…". `cancel_pool` must outlive all connections; `setup` is copied. MW_ECONFIG when it does not parse. */
+int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out, mw_err *err);
 void mw_pg_target_free(mw_pg_target *target);
 
 /** Picks the next host. Thread-safe. */

@@ -17,11 +17,11 @@ typedef struct mw_work_pool mw_work_pool;
 typedef struct mw_pg_store {
   mw_store base;
   mw_work_pool *cancel_pool;
-  mw_pg_target *engine, *app;
+  mw_pg_target *engine, *app, *writer;
   _Atomic int writers_up;       /**< Clients whose writer reaches the database. */
   _Atomic int64_t renewed_ms;   /**< When a renewal of the lease was last begun. */
   pthread_mutex_t lock;         /**< Of `why`. */
-  char why[256];
+  char why[512];
 } mw_pg_store;
 
 typedef struct mw_pg_client {

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+#include "store/pg_batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "store/pg_writer.h"
+
+/* ---- members ---- */
+
+/** Lists the strings of a write; the same places in the original and in its copy. */
+static int strings_of(mw_write *w, mw_str **list) {
+  mw_str *all[] = {&w->app, &w->workflow, &w->external_id, &w->key, &w->request_hash, &w->input, &w->bundle, &w->seed,
+                   &w->data, &w->output, &w->error};
+  memcpy(list, all, sizeof all);
+  return (int)(sizeof all / sizeof all[0]);
+}
+
+mw_pg_member *mw_pg_member_new(const mw_write *write, mw_write_cb cb, void *arg) {
+  mw_write copy = *write;
+  if (copy.app.len == 0) copy.app = MW_STR("default");
+  mw_str *list[16];
+  int count = strings_of(&copy, list);
+  size_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes += list[i]->len;
+  mw_pg_member *m = mw_alloc(sizeof *m + bytes);
+  memset(m, 0, sizeof *m);
+  mw_list_init(&m->node);
+  char *at = (char *)(m + 1);
+  for (int i = 0; i < count; i++) {
+    if (list[i]->len) memcpy(at, list[i]->ptr, list[i]->len);
+    list[i]->ptr = at;
+    at += list[i]->len;
+  }
+  m->w = copy;
+  m->cb = cb;
+  m->arg = arg;
+  m->bytes = sizeof *m + bytes;
+  return m;
+}
+
+void mw_pg_names_init(mw_pg_names *names) {
+  mw_map_init(&names->map);
+  names->name = (mw_buf)MW_BUF_INIT;
+}
+
+void mw_pg_names_deinit(mw_pg_names *names) {
+  mw_map_deinit(&names->map);
+  mw_buf_deinit(&names->name);
+}
+
+static bool add_name(mw_pg_names *names, char kind, mw_str app, mw_str scope, mw_str name) {
+  if (name.len == 0) return true;
+  mw_buf_reset(&names->name, 4096);
+  mw_buf_printf(&names->name, "%c%zu,%zu,", kind, app.len, scope.len);
+  mw_buf_add_str(&names->name, app);
+  mw_buf_add_str(&names->name, scope);
+  mw_buf_add_str(&names->name, name);
+  mw_str key = mw_buf_str(&names->name);
+  if (mw_map_get(&names->map, key)) return false;
+  mw_map_set(&names->map, key, names);
+  return true;
+}
+
+bool mw_pg_names_add(mw_pg_names *names, const mw_write *w) {
+  return add_name(names, 'k', w->app, MW_STR(""), w->key) && add_name(names, 'x', w->app, w->workflow, w->external_id);
+}
+
+/* ---- SQL ---- */
+
+// A create whose name is taken writes nothing. Keys are taken first, and their rows stay locked to the commit; so of two groups with the same key
+// on two nodes one waits for the other and then finds its row. Rows are touched in the order of names and ids.
+static const char take_keys[] =
+  "INSERT INTO {{schema}}.idempotency AS k (app, key, execution, request_hash, created_us) "
+  "SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[]) AS i(app, key, execution, request_hash, created_us) "
+  "ORDER BY i.app, i.key ON CONFLICT (app, key) DO UPDATE SET execution = excluded.execution, request_hash = excluded.request_hash, "
+  "created_us = excluded.created_us WHERE k.created_us < excluded.created_us - 86400000000";
+
+#define CREATE_COLUMNS                                                                                                                \
+  "INSERT INTO {{schema}}.executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level, journal_version, " \
+  "seed, input, request_hash, created_us, started_us) "                                                                                 \
+  "SELECT i.id, i.app, i.workflow, i.external_id, i.status, CASE WHEN i.status = 2 THEN $1::bigint END, i.fence, i.due_us, i.bundle, "    \
+  "i.api_level, 1, i.seed, i.input, i.request_hash, i.created_us, CASE WHEN i.status = 2 THEN i.created_us END "                          \
+  "FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], "     \
+  "$11::text[], $12::text[], $13::text[], $14::bigint[]"
+#define CREATE_NAMES "id, app, workflow, external_id, status, fence, due_us, bundle, api_level, seed, input, request_hash, created_us"
+
+static const char create[] = CREATE_COLUMNS ") AS i(" CREATE_NAMES ") ON CONFLICT DO NOTHING RETURNING id";
+
+static const char create_named[] = CREATE_COLUMNS
+  ", $15::text[]) AS i(" CREATE_NAMES ", key) WHERE i.key IS NULL OR EXISTS (SELECT 1 FROM {{schema}}.idempotency k "
+  "WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id) ORDER BY i.external_id, i.id ON CONFLICT DO NOTHING RETURNING id";
+
+#define NAMED "unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS i(id, app, workflow, external_id, key)"
+
+// A new key of a create whose external id was known already belongs to the execution that is there.
+static const char point_keys[] =
+  "UPDATE {{schema}}.idempotency k SET execution = x.id, request_hash = coalesce(x.request_hash, '') FROM " NAMED
+  " JOIN {{schema}}.executions x ON x.app = i.app AND x.workflow = i.workflow AND x.external_id = i.external_id AND x.id <> i.id "
+  "WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id";
+
+static const char find_named[] =
+  "SELECT i.id, coalesce(k.execution, x.id), coalesce(k.request_hash, x.request_hash, '') FROM " NAMED
+  " LEFT JOIN {{schema}}.idempotency k ON k.app = i.app AND k.key = i.key AND k.execution <> i.id "
+  "LEFT JOIN {{schema}}.executions x ON x.app = i.app AND x.workflow = i.workflow AND x.external_id = i.external_id AND x.id <> i.id "
+  "WHERE k.execution IS NOT NULL OR x.id IS NOT NULL";
+
+// `held` are the executions that this owner and fence still have, locked in the order of their ids. Only their rows are written; a member
+// whose journal row was there already writes nothing more (its first try did).
+static const char append[] =
+  "WITH i AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[], "
+  "$8::bigint[], $9::text[], $10::text[]) AS i(id, fence, number, at_us, data, status, due_us, output, error)), "
+  "held AS MATERIALIZED (SELECT e.id FROM {{schema}}.executions e JOIN i ON i.id = e.id WHERE e.owner = $1::bigint AND e.fence = i.fence "
+  "ORDER BY e.id FOR NO KEY UPDATE OF e), "
+  "written AS (INSERT INTO {{schema}}.journal (execution, number, fence, at_us, data) "
+  "SELECT i.id, i.number, i.fence, i.at_us, i.data FROM i JOIN held USING (id) WHERE i.number > 0 "
+  "ON CONFLICT DO NOTHING RETURNING execution AS id), "
+  "done AS MATERIALIZED (SELECT id FROM written UNION ALL SELECT i.id FROM i JOIN held USING (id) WHERE i.number = 0), "
+  "moved AS (UPDATE {{schema}}.executions e SET status = i.status, "
+  "owner = CASE WHEN i.status = 2 THEN e.owner END, due_us = i.due_us, output = i.output, error = i.error, "
+  "finished_us = CASE WHEN i.status >= 8 THEN i.at_us END "
+  "FROM i JOIN done USING (id) WHERE e.id = i.id AND i.status > 0) "
+  "SELECT id FROM done";
+
+static const char check[] =
+  "SELECT i.id FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(id, fence, number, status) WHERE CASE WHEN i.number > 0 "
+  "THEN EXISTS (SELECT 1 FROM {{schema}}.journal j WHERE j.execution = i.id AND j.number = i.number AND j.fence = i.fence) "
+  "ELSE EXISTS (SELECT 1 FROM {{schema}}.executions e WHERE e.id = i.id AND e.fence = i.fence AND e.status = i.status) END";
+
+static const char release[] =
+  "UPDATE {{schema}}.executions SET status = 1, owner = NULL, due_us = $3::bigint "
+  "WHERE id = ANY ($1::uuid[]) AND owner = $2::bigint AND status = 2 AND fence <= 1";
+
+void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
+  *sql = (mw_pg_batch_sql){
+    .create = mw_pg_writer_sql(writer, create),
+    .take_keys = mw_pg_writer_sql(writer, take_keys),
+    .create_named = mw_pg_writer_sql(writer, create_named),
+    .point_keys = mw_pg_writer_sql(writer, point_keys),
+    .find_named = mw_pg_writer_sql(writer, find_named),
+    .append = mw_pg_writer_sql(writer, append),
+    .check = mw_pg_writer_sql(writer, check),
+    .release = mw_pg_writer_sql(writer, release),
+  };
+}
+
+void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
+  char *all[] = {sql->create, sql->take_keys, sql->create_named, sql->point_keys, sql->find_named, sql->append, sql->check, sql->release};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
+  *sql = (mw_pg_batch_sql){0};
+}
+
+/* ---- filling ---- */
+
+void mw_pg_batch_deinit(mw_pg_batch *batch) {
+  for (int i = 0; i < MW_PG_BATCH_ARRAYS; i++) mw_pg_array_deinit(&batch->arrays[i]);
+}
+
+static mw_pg_array *start(mw_pg_batch *batch, int index, uint32_t oid) {
+  mw_pg_array_init(&batch->arrays[index], oid);
+  return &batch->arrays[index];
+}
+
+static void add_stmt(mw_pg_op *op, const char *sql, mw_pg_binds *binds) {
+  op->stmts[op->nstmts++] = (mw_pg_stmt){.sql = sql, .params = mw_pg_binds_params(binds), .prepare = true};
+}
+
+static void bind_arrays(mw_pg_binds *binds, mw_pg_batch *batch, int first, int last) {
+  for (int i = first; i <= last; i++) mw_pg_bind_array(binds, &batch->arrays[i]);
+}
+
+enum { C_ID, C_APP, C_WORKFLOW, C_EXTERNAL, C_STATUS, C_FENCE, C_DUE, C_BUNDLE, C_LEVEL, C_SEED, C_INPUT, C_HASH, C_CREATED, C_KEY,
+       K_APP, K_KEY, K_ID, K_HASH, K_CREATED };
+
+static void start_create(mw_pg_batch *b) {
+  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT,
+                                  MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT,
+                                  MW_PG_TEXT, MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
+  for (int i = 0; i <= K_CREATED; i++) start(b, i, oids[i]);
+  b->named = false;
+}
+
+static void add_create(mw_pg_batch *b, const mw_write *w) {
+  mw_pg_array *a = b->arrays;
+  mw_pg_array_add_id(&a[C_ID], &w->id);
+  mw_pg_array_add_text(&a[C_APP], w->app);
+  mw_pg_array_add_text(&a[C_WORKFLOW], w->workflow);
+  mw_pg_array_add_text_or_null(&a[C_EXTERNAL], w->external_id);
+  mw_pg_array_add_i64(&a[C_STATUS], w->status);
+  mw_pg_array_add_i64(&a[C_FENCE], w->fence);
+  mw_pg_array_add_i64(&a[C_DUE], w->due_us);
+  mw_pg_array_add_text(&a[C_BUNDLE], w->bundle);
+  mw_pg_array_add_i64(&a[C_LEVEL], w->api_level);
+  mw_pg_array_add_text(&a[C_SEED], w->seed);
+  mw_pg_array_add_text_or_null(&a[C_INPUT], w->input);
+  mw_pg_array_add_text_or_null(&a[C_HASH], w->request_hash);
+  mw_pg_array_add_i64(&a[C_CREATED], w->now_us);
+  mw_pg_array_add_text_or_null(&a[C_KEY], w->key);
+  if (w->key.len || w->external_id.len) b->named = true;
+  if (w->key.len == 0) return;
+  mw_pg_array_add_text(&a[K_APP], w->app);
+  mw_pg_array_add_text(&a[K_KEY], w->key);
+  mw_pg_array_add_id(&a[K_ID], &w->id);
+  mw_pg_array_add_text(&a[K_HASH], w->request_hash);
+  mw_pg_array_add_i64(&a[K_CREATED], w->now_us);
+}
+
+static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
+  start_create(b);
+  for (int i = 0; i < count; i++) add_create(b, &members[i]->w);
+  mw_pg_binds *insert = &b->binds[b->named ? 1 : 0];
+  mw_pg_bind_i64(insert, epoch);
+  bind_arrays(insert, b, C_ID, b->named ? C_KEY : C_CREATED);
+  if (!b->named) {
+    add_stmt(op, sql->create, insert);
+    return;
+  }
+  bind_arrays(&b->binds[0], b, K_APP, K_CREATED);
+  add_stmt(op, sql->take_keys, &b->binds[0]);
+  add_stmt(op, sql->create_named, insert);
+  const char *finds[] = {sql->point_keys, sql->find_named};
+  for (int i = 0; i < 2; i++) {
+    bind_arrays(&b->binds[2 + i], b, C_ID, C_EXTERNAL);
+    bind_arrays(&b->binds[2 + i], b, C_KEY, C_KEY);
+    add_stmt(op, finds[i], &b->binds[2 + i]);
+  }
+}
+
+enum { A_ID, A_FENCE, A_NUMBER, A_AT, A_DATA, A_STATUS, A_DUE, A_OUTPUT, A_ERROR };
+
+static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
+  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT};
+  for (int i = 0; i <= A_ERROR; i++) start(b, i, oids[i]);
+  mw_pg_array *a = b->arrays;
+  for (int i = 0; i < count; i++) {
+    const mw_write *w = &members[i]->w;
+    mw_pg_array_add_id(&a[A_ID], &w->id);
+    mw_pg_array_add_i64(&a[A_FENCE], w->fence);
+    mw_pg_array_add_i64(&a[A_NUMBER], w->number);
+    mw_pg_array_add_i64(&a[A_AT], w->now_us);
+    mw_pg_array_add_text(&a[A_DATA], w->data);
+    mw_pg_array_add_i64(&a[A_STATUS], w->status);
+    mw_pg_array_add_i64(&a[A_DUE], w->due_us);
+    mw_pg_array_add_text_or_null(&a[A_OUTPUT], w->output);
+    mw_pg_array_add_text_or_null(&a[A_ERROR], w->error);
+  }
+  mw_pg_bind_i64(&b->binds[0], epoch);
+  bind_arrays(&b->binds[0], b, A_ID, A_ERROR);
+  add_stmt(op, sql->append, &b->binds[0]);
+}
+
+void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count,
+                      mw_pg_op *op) {
+  for (int i = 0; i < MW_PG_STMTS_MAX; i++) batch->binds[i].count = 0;
+  if (kind == MW_WRITE_CREATE) fill_create(batch, sql, epoch, members, count, op);
+  else fill_append(batch, sql, epoch, members, count, op);
+}
+
+void mw_pg_batch_fill_check(mw_pg_batch *b, const mw_pg_batch_sql *sql, mw_pg_member **members, int count, mw_pg_op *op) {
+  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8};
+  for (int i = 0; i < 4; i++) start(b, i, oids[i]);
+  for (int i = 0; i < count; i++) {
+    const mw_write *w = &members[i]->w;
+    mw_pg_array_add_id(&b->arrays[0], &w->id);
+    mw_pg_array_add_i64(&b->arrays[1], w->fence);
+    mw_pg_array_add_i64(&b->arrays[2], w->number);
+    mw_pg_array_add_i64(&b->arrays[3], w->status);
+  }
+  b->binds[0].count = 0;
+  bind_arrays(&b->binds[0], b, 0, 3);
+  add_stmt(op, sql->check, &b->binds[0]);
+}
+
+/* ---- what came back ---- */
+
+static mw_pg_member *find(mw_pg_member **members, int count, const PGresult *result, int row) {
+  mw_id id;
+  if (!mw_id_parse(mw_str_from(PQgetvalue(result, row, 0)), &id)) return NULL;
+  int low = 0, high = count - 1;
+  while (low <= high) {
+    int middle = (low + high) / 2;
+    int order = memcmp(members[middle]->w.id.bytes, id.bytes, sizeof id.bytes);
+    if (order == 0) return members[middle];
+    if (order < 0) low = middle + 1;
+    else high = middle - 1;
+  }
+  return NULL;
+}
+
+static void take_written(mw_pg_member **members, int count, const PGresult *result) {
+  for (int row = 0; row < PQntuples(result); row++) {
+    mw_pg_member *m = find(members, count, result, row);
+    if (m) m->outcome = 0;
+  }
+}
+
+static void take_existing(mw_pg_member **members, int count, const PGresult *result) {
+  for (int row = 0; row < PQntuples(result); row++) {
+    mw_pg_member *m = find(members, count, result, row);
+    if (!m || m->outcome == 0) continue;
+    bool same = mw_str_eq(m->w.request_hash, mw_str_from(PQgetvalue(result, row, 2)));
+    if (mw_id_parse(mw_str_from(PQgetvalue(result, row, 1)), &m->existing)) m->outcome = same ? MW_EEXISTS : MW_ECONFLICT;
+  }
+}
+
+void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count, const PGresult *result) {
+  if (kind == MW_WRITE_APPEND || stmt == (batch->named ? 1 : 0)) take_written(members, count, result);
+  else if (batch->named && stmt == 3) take_existing(members, count, result);
+}
+
+void mw_pg_batch_take_check(mw_pg_member **members, int count, const PGresult *result) { take_written(members, count, result); }
