@@ -15,6 +15,7 @@
 typedef struct mw_pg_tx {
   mw_tx base;
   mw_list node; /**< In the client's `txs`. */
+  mw_store_client orphan; /**< Stands for the client once that is gone. */
   mw_loop *loop;
   mw_pg_pool *pool; /**< NULL when the client is gone. */
   mw_pg_waiter waiter;
@@ -258,7 +259,8 @@ int mw_pg_tx_end(mw_tx *base, bool commit, mw_tx_cb cb, void *arg) {
 void mw_pg_tx_cancel_all(mw_pg_client *client) {
   MW_LIST_EACH(&client->txs, node) {
     mw_pg_tx *tx = MW_CONTAINER(node, mw_pg_tx, node);
-    tx->base.client = NULL;
+    tx->orphan = client->base;
+    tx->base.client = &tx->orphan;
     mw_list_remove(&tx->node);
     if (tx->opened && !tx->ending) mw_timer_stop(&tx->timer);
   }
