@@ -10,9 +10,7 @@
 
 #include "app/commands.h"
 #include "base/embed.h"
-#if __has_include("bind/bind.h")
 #include "bind/bind.h"
-#endif
 
 // With a sanitizer Lua's memory comes from malloc, which it watches.
 static void *allocate(void *arg, void *ptr, size_t old_size, size_t size) {
@@ -63,12 +61,10 @@ static int l_run(lua_State *L) {
   const mw_cli *cli = lua_touserdata(L, 1);
   luaL_openlibs(L);
   add_loader(L);
-#if __has_include("bind/bind.h")
   for (const lua_CFunction *open = mw_bind_modules; *open; open++) {
     lua_pushcfunction(L, *open);
     lua_call(L, 0, 0);
   }
-#endif
   lua_newtable(L);
   for (int i = 0; i < cli->argc; i++) {
     lua_pushstring(L, cli->argv[i]);
