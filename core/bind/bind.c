@@ -4,6 +4,7 @@
 #include "bind/bind_crypto.h"
 #include "bind/bind_fetch.h"
 #include "bind/bind_json.h"
+#include "bind/bind_http.h"
 #include "bind/bind_runtime.h"
 #include "vm/sandbox.h"
 
@@ -14,5 +15,6 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_json,
     mw_open_crypto,
     mw_open_fetch,
+    mw_open_http,
     NULL,
 };

@@ -15,8 +15,8 @@
 //   on_error = function(req, res, err) … end (optional: answers in the surface's own error shape) }.
 //
 // Each request is one task: handler(req, res). See lua/mw/http/request.lua and response.lua for what those are, and
-// lua/mw/http/problem.lua for how a raised error is answered. While a request's task runs, mw_task_data of it is an
-// mw_http_exchange.
+// lua/mw/http/problem.lua for how a raised error is answered. mw_task_data of that task is its mw_http_exchange, which begins with a
+// uint32_t that tells it from whatever other layers put there.
 
 #include <lua.h>
 #include <stdbool.h>
@@ -28,6 +28,7 @@
 #include "vm/vm.h"
 
 typedef struct mw_http_host mw_http_host;
+typedef struct mw_http_exchange mw_http_exchange;
 
 typedef struct mw_http_host_opts {
   mw_server_conf server;

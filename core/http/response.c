@@ -59,6 +59,10 @@ int mw_response_header(mw_request *req, mw_str name, mw_str value) {
   return 0;
 }
 
+void mw_response_add_line(mw_request *req, mw_str line) {
+  if (req->conn && !req->begun) mw_buf_add_str(&req->headers_out, line);
+}
+
 /* ---- the head ---- */
 
 static char *put(char *to, mw_str text) { return (char *)memcpy(to, text.ptr, text.len) + text.len; }

@@ -124,6 +124,8 @@ int64_t mw_request_started_ns(const mw_request *req);
  *  control character, or one that the server frames itself (Content-Length, Transfer-Encoding, Connection, Date …); MW_ELIMIT above
  *  32 KiB together. Names and values are copied. */
 int mw_response_header(mw_request *req, mw_str name, mw_str value);
+/** Adds a header line that the caller wrote itself ("x-trace-id: 4bf9…\r\n"), unchecked. */
+void mw_response_add_line(mw_request *req, mw_str line);
 /** Sends a whole answer. `type` empty: no Content-Type. HEAD, 204 and 304 send no body. `body` is copied where it must be kept.
  *  Returns 0 also when the client is gone; MW_EINVALID when an answer was begun, or for a status outside 200 to 599. */
 int mw_response_send(mw_request *req, int status, mw_str type, mw_str body);

@@ -185,7 +185,8 @@ mw_task *mw_task_start(mw_vm *vm, int nargs, const mw_task_opts *opts) {
   mw_vm_unlift(vm);
   t->opts = *opts;
   t->cancel = NULL;
-  t->op = t->data = NULL;
+  t->op = NULL;
+  t->data = opts->data;
   t->deadline_ms = 0;
   if (opts->timeout_ms > 0) t->deadline_ms = (vm->loop ? mw_loop_now_ms(vm->loop) : mw_clock_mono_ms()) + opts->timeout_ms;
   if (must_queue(vm)) {

@@ -43,6 +43,7 @@ typedef struct mw_task_opts {
   int64_t timeout_ms;    /**< 0: none. Ends with MW_ETIMEOUT. */
   mw_task_done_cb done;  /**< May be NULL. */
   void *arg;
+  void *data;            /**< First value of mw_task_data. */
 } mw_task_opts;
 
 /** Starts a task: function and `nargs` arguments are on the stack of mw_vm_lua(vm) and are taken. Runs it at once until its first

@@ -1,0 +1,67 @@
+-- SPDX-License-Identifier: MIT
+
+--- Errors as answers: RFC 9457 application/problem+json {type, title, status, detail, code, hint, trace_id}.
+--
+--   problem.answer(req, res, err)                    -- what a handler raised
+--   problem.send(req, res, 409, "…", {hint = "…"})    -- on purpose
+--
+-- The status comes from err.status, else from its code; a code that is not listed is the program's own failure: 500, and what it
+-- says is shown in development only.
+
+local errors = require "mw.errors"
+
+local M = {}
+
+local statuses = {
+  invalid = 400, json = 400, validation = 400, utf8 = 400,
+  denied = 403,
+  not_found = 404,
+  conflict = 409, exists = 409, stale = 409,
+  limit = 413,
+  content_type = 415,
+  busy = 429, rate_limited = 429,
+  unavailable = 503, circuit_open = 503, bulkhead_full = 503, bulkhead_timeout = 503,
+  timeout = 503,
+}
+
+local titles = {
+  [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
+  [408] = "Request Timeout", [409] = "Conflict", [410] = "Gone", [412] = "Precondition Failed", [413] = "Content Too Large",
+  [415] = "Unsupported Media Type", [422] = "Unprocessable Content", [423] = "Locked", [425] = "Too Early",
+  [429] = "Too Many Requests", [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway",
+  [503] = "Service Unavailable", [504] = "Gateway Timeout",
+}
+
+--- The status an error is answered with.
+function M.status_of(err)
+  local status = err.status
+  -- A status that another server gave (http_status) is not ours to pass on.
+  if type(status) == "number" and status >= 400 and status <= 599 and err.code ~= "http_status" then return status end
+  return statuses[err.code] or 500
+end
+
+--- Answers with a problem. `fields`: hint, code and further members.
+function M.send(req, res, status, detail, fields)
+  local body = { type = "about:blank", title = titles[status] or "Error", status = status, detail = detail, trace_id = req.trace_id }
+  if fields then for key, value in pairs(fields) do body[key] = value end end
+  res:status(status):header("content-type", "application/problem+json"):json(body)
+end
+
+--- Answers what was raised; returns the status. In production an unexpected error's own words stay in the log.
+function M.answer(req, res, raised, development)
+  local err = errors.from(raised)
+  local status = M.status_of(err)
+  if status == 429 or status == 503 then
+    local wait = tonumber(err.retry_after) or 1
+    res:header("retry-after", string.format("%d", math.max(1, math.ceil(wait))))
+  end
+  if status >= 500 and status ~= 503 and not development then
+    M.send(req, res, status, "the handler failed", { hint = "the log has the error under this trace_id" })
+  else
+    local expected = status < 500 or status == 503
+    M.send(req, res, status, expected and err.message or tostring(err), { code = err.code, hint = err.hint })
+  end
+  return status
+end
+
+return M

@@ -1,0 +1,141 @@
+-- SPDX-License-Identifier: MIT
+
+--- The request as a handler sees it. Fields are made when they are first read and kept then.
+--
+--   req.method  req.path (decoded, without the query)  req.params.id  req.query.page  req.headers["content-type"]
+--   req.body    the whole body as a string        req.ip     the peer's address      req.trace_id   32 hex digits
+--   req.query_all.tag   every value of a doubled name, as a list (req.query has the last)
+--   req.cookies.session
+--   req:json()          the body as a value; raises what answers 400 (bad JSON) or 415 (another content type)
+--   req:form()          an urlencoded body as a table; raises 400 or 415
+--   req:chunks()        iterator over the body, for routes declared with {stream = true}; the rest arrives while it is read
+--
+-- A body larger than the route takes was answered with 413 before the handler started (for a streaming route: ends the chunks).
+-- Header names are read in any case: req.headers["X-Id"] is req.headers["x-id"]. Fields of your own may be added: req.user = …
+-- After the handler has returned and no task of it runs, req is over and reading a field that was not read before raises.
+
+local core = require "mw.core.http"
+local errors = require "mw.errors"
+
+---@class mw.Request
+---@field method string
+---@field path string
+---@field params table<string, string>
+---@field query table<string, string>
+---@field query_all table<string, string[]>
+---@field headers table<string, string>
+---@field cookies table<string, string>
+---@field body string
+---@field ip string
+---@field trace_id string
+local methods = {}
+
+local any_case = {
+  __index = function(headers, name)
+    if type(name) ~= "string" then return nil end
+    local lower = name:lower()
+    return lower ~= name and rawget(headers, lower) or nil
+  end,
+  __metatable = false,
+}
+
+-- What is wrong with the request is the client's to mend: it answers with `status` when nobody catches it.
+local function refuse(status, code, message)
+  errors.raise(errors.new(code, message, { status = status }))
+end
+
+local function pairs_of(fn)
+  return function(box)
+    local values, err = fn(box)
+    if not values then refuse(400, err.code, err.message) end
+    return values
+  end
+end
+
+local function whole_body(box)
+  if core.streams(box) then
+    errors.throw("invalid", "this route is declared with stream = true: read its body with req:chunks()")
+  end
+  return core.body(box)
+end
+
+local getters = {
+  method = core.method,
+  path = core.path,
+  target = core.target,
+  params = core.params,
+  query = pairs_of(core.query),
+  query_all = pairs_of(core.query_all),
+  headers = function(box) return setmetatable(core.headers(box), any_case) end,
+  cookies = core.cookies,
+  body = whole_body,
+  ip = core.ip,
+  trace_id = core.trace_id,
+}
+
+-- "application/json; charset=utf-8" -> "application/json"
+local function content_type(box)
+  local value = core.request_header(box, "content-type")
+  return value and value:match("^%s*([^;%s]*)"):lower()
+end
+
+function methods:json()
+  local box = self[1]
+  local kind = content_type(box)
+  if kind and kind ~= "application/json" and kind:sub(-5) ~= "+json" then
+    refuse(415, "content_type", ("the content type is %s; send application/json"):format(kind))
+  end
+  if whole_body(box) == "" then refuse(400, "json", "the body is empty; send JSON") end
+  local value, err = core.json_body(box)
+  if err then refuse(400, err.code, "the body is not valid JSON: " .. err.message) end
+  return value
+end
+
+function methods:form()
+  local box = self[1]
+  local kind = content_type(box)
+  if kind == "multipart/form-data" then
+    refuse(415, "content_type", "multipart/form-data is not read here; send application/x-www-form-urlencoded or JSON")
+  elseif kind ~= "application/x-www-form-urlencoded" then
+    refuse(415, "content_type", ("the content type is %s; send application/x-www-form-urlencoded"):format(kind or "missing"))
+  end
+  whole_body(box)
+  local values, err = core.form(box)
+  if not values then refuse(400, err.code, err.message) end
+  return values
+end
+
+local function next_chunk(box)
+  local piece, err = core.read(box)
+  if err then errors.raise(err) end
+  return piece
+end
+
+function methods:chunks()
+  local box = self[1]
+  if core.streams(box) then return next_chunk, box end
+  local given = false
+  return function()
+    if given then return nil end
+    given = true
+    local body = self.body
+    return body ~= "" and body or nil
+  end
+end
+
+local M = {}
+
+M.metatable = {
+  __index = function(self, key)
+    local method = methods[key]
+    if method then return method end
+    local get = getters[key]
+    if not get then return nil end
+    local value = get(self[1])
+    rawset(self, key, value)
+    return value
+  end,
+  __metatable = "mw.request",
+}
+
+return M
