@@ -38,7 +38,8 @@ typedef struct mw_json_encode_opts {
 } mw_json_encode_opts;
 
 /** Appends the value at `index` as JSON to `out`, which the caller owns so that an error of Lua's cannot leak it (vm/scratch.h). Returns
- *  0, or MW_EENCODE with the path of the culprit in `err` and `out` as it was. `opts` may be NULL. Runs no Lua code, no metamethods. */
+ *  0, or MW_EENCODE with the path of the culprit in `err` and `out` as it was; MW_EKILLED when a hook was set meanwhile (the watchdog
+ *  stops the task). `opts` may be NULL. Runs no Lua code, no metamethods. */
 int mw_json_encode(lua_State *L, int index, const mw_json_encode_opts *opts, mw_buf *out, mw_err *err);
 
 /** Pushes json.null. */

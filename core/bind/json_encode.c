@@ -7,7 +7,7 @@
 #include "bind/bind_json.h"
 #include "bind/json_state.h"
 
-enum { MAX_DEPTH = 100, DEFAULT_BYTES = 64 << 20, SHOWN_KEY = 40, SHOWN_PATH = 300, KEEP_KEYS = 64 * 1024 };
+enum { MAX_DEPTH = 100, DEFAULT_BYTES = 64 << 20, SHOWN_KEY = 40, SHOWN_PATH = 300, KEEP_KEYS = 64 * 1024, LOOK = 4096 };
 
 // One open table and the member or item of it that is being written.
 typedef struct frame {
@@ -26,6 +26,8 @@ typedef struct encoder {
   int array_mark; // stack indexes of the metatables
   int box_mark;
   int depth;
+  unsigned tables; // opened so far
+  lua_Hook hook;   // at the start
   frame frames[MAX_DEPTH + 1];
   mw_err *err;
 } encoder;
@@ -105,6 +107,13 @@ static bool refuse_depth(encoder *e) {
 static bool refuse_size(encoder *e) {
   e->depth = 0;
   return refuse(e, "makes the JSON text longer than %zu bytes", e->opts->max_bytes ? e->opts->max_bytes : DEFAULT_BYTES);
+}
+
+// Lua's hooks do not run within C. Whoever stops a task that runs too long sets one, so a new hook means: come back now.
+static bool is_stopped(encoder *e) {
+  if (++e->tables % LOOK || lua_gethook(e->L) == e->hook) return false;
+  mw_err_set(e->err, MW_EKILLED, "encoding was stopped, it ran too long");
+  return true;
 }
 
 // The key at `index` has no place in a JSON object, or none beside array items.
@@ -292,6 +301,7 @@ static bool encode_object(encoder *e, int table, frame *f) {
 static bool encode_table(encoder *e, int table) {
   lua_State *L = e->L;
   if (e->depth >= MAX_DEPTH) return refuse_depth(e);
+  if (is_stopped(e)) return false;
   luaL_checkstack(L, 8, "json");
   bool marked = is_marked(e, table);
   lua_pushnil(L);
@@ -345,7 +355,10 @@ int mw_json_encode(lua_State *L, int index, const mw_json_encode_opts *opts, mw_
   e.array_mark = top + 1;
   e.box_mark = top + 2;
   e.depth = 0;
-  e.err = err;
+  e.tables = 0;
+  e.hook = lua_gethook(L);
+  mw_err local;
+  e.err = err ? err : &local;
   mw_buf_reset(e.keys, KEEP_KEYS);
   mw_json_push_array_mark(L);
   mw_json_push_box_mark(L);
@@ -355,5 +368,5 @@ int mw_json_encode(lua_State *L, int index, const mw_json_encode_opts *opts, mw_
   lua_settop(L, top);
   if (ok) return 0;
   out->len = begin;
-  return MW_EENCODE;
+  return e.err->code;
 }
