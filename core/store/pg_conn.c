@@ -503,7 +503,7 @@ static void take_error(mw_pg_conn *conn, mw_pg_op *op, const PGresult *result) {
   if (preparing && strcmp(op->sqlstate, "42P05") == 0) return; // It is there already: the same name is the same statement.
   if (preparing || strcmp(op->sqlstate, "26000") == 0) {
     forget_plan(conn, stmt->sql);
-  } else if (strcmp(op->sqlstate, "0A000") == 0 && !op->once) {
+  } else if (strcmp(op->sqlstate, "0A000") == 0 && strstr(op->err->text, "cached plan")) {
     plan *p = mw_map_get(&conn->plans, mw_str_from(stmt->sql));
     if (p) deallocate(conn, p->name);
     forget_plan(conn, stmt->sql);

@@ -158,8 +158,18 @@ static void end_flight(lane *l) {
   pump(l);
 }
 
-static void send_group(lane *l) {
+static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err *err);
+static void on_result(mw_pg_op *op, int stmt, const PGresult *result);
+
+static void clear_op(lane *l) {
   mw_pg_op_init(&l->op);
+  l->op.once = true; // A group that fails is sent again from here, in its turn.
+  l->op.on_result = on_result;
+  l->op.on_done = on_done;
+}
+
+static void send_group(lane *l) {
+  clear_op(l);
   l->checking = false;
   for (int i = 0; i < l->flight->count; i++) l->flight->members[i]->outcome = MW_ESTALE;
   mw_pg_batch_fill(&l->batch, l->kind, &l->groups->sql, atomic_load(&l->groups->store->epoch), l->flight->members, l->flight->count, &l->op);
@@ -186,7 +196,7 @@ static bool check_missing(lane *l) {
     return true;
   }
   l->checking = true;
-  mw_pg_op_init(&l->op);
+  clear_op(l);
   mw_pg_batch_fill_check(&l->batch, &l->groups->sql, g->members, g->count, &l->op);
   mw_timer_start(l->groups->loop, &l->timer, GROUP_MS);
   mw_pg_conn_run(conn, &l->op);
@@ -222,6 +232,11 @@ static bool is_trouble(int status, const char *sqlstate) {
          strncmp(sqlstate, "XX", 2) == 0 || strcmp(sqlstate, "25006") == 0;
 }
 
+/** A prepared statement was gone or outdated; sent again it is prepared anew. */
+static bool is_plan_lost(const char *sqlstate) {
+  return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0 || strcmp(sqlstate, "0A000") == 0;
+}
+
 /** Creates are answered; appends wait for their patience and go again. */
 static void give_up(lane *l, bool unknown, const mw_err *err) {
   group *g = l->flight;
@@ -255,7 +270,7 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
     give_up(l, false, &own);
     mw_timer_start(l->groups->loop, &l->timer, TICK_MS);
     arm_tick(l->groups);
-  } else if (status == MW_ESERIALIZE && ++g->tries < TRIES_MAX) {
+  } else if ((status == MW_ESERIALIZE || is_plan_lost(sqlstate)) && ++g->tries < TRIES_MAX) {
     send_group(l);
   } else if (g->count > 1) {
     split(l);
@@ -301,8 +316,6 @@ static void pump(lane *l) {
       continue;
     }
     l->flight = g;
-    l->op.on_done = on_done;
-    l->op.on_result = on_result;
     send_group(l);
   }
 }
