@@ -522,7 +522,7 @@ static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
   }
   if (client->flush_due) return; // its turn's end hands over what is collected, then looks whether it can close
   client->flush_due = true;
-  mw_loop_defer(base->loop, try_close_later, client);
+  mw_loop_post(base->loop, try_close_later, client);
 }
 
 const mw_engine mw_engine_sqlite = {

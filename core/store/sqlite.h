@@ -168,6 +168,7 @@ struct mw_sqlite_file {
   _Atomic int64_t group_ns;             // smoothed time of one group
   _Atomic int64_t group_started_ns;     // 0: none is being committed
   _Atomic int wal_pages;
+  _Atomic int checkpoint_mark; // pages of log that call for a checkpoint
   _Atomic int checkpoint; // MW_SQLITE_CP_…
   sqlite3_stmt **prepared; // of sqlite_group.c
   bool orphans_done;       // the last look found no execution of an earlier epoch

@@ -64,6 +64,8 @@ static bool is_harmless_pragma(const char *name, const char *value) {
   return false;
 }
 
+static const char only_app_db[] = "ATTACH, DETACH and VACUUM are not allowed here: plugins have one database, app.db";
+
 static int on_authorize(void *arg, int action, const char *a, const char *b, const char *db, const char *trigger) {
   mw_sqlite_conn *conn = arg;
   if (conn->trusted) return SQLITE_OK;
@@ -74,7 +76,7 @@ static int on_authorize(void *arg, int action, const char *a, const char *b, con
       return SQLITE_DENY;
     case SQLITE_ATTACH:
     case SQLITE_DETACH:
-      conn->refused = "ATTACH, DETACH and VACUUM are not allowed here: plugins have one database, app.db";
+      conn->refused = only_app_db;
       return SQLITE_DENY;
     case SQLITE_PRAGMA:
       if (is_harmless_pragma(a, b)) return SQLITE_OK;
@@ -199,6 +201,8 @@ static int prepare_new(mw_sqlite_conn *conn, mw_str sql, bool persistent, mw_sql
   sqlite3_stmt *raw = NULL;
   const char *tail = NULL;
   conn->refused = NULL;
+  if (conn->guarded && sql.len >= 6 && mw_str_eq_nocase(mw_str_of(sql.ptr, 6), MW_STR("VACUUM")))
+    return mw_err_set(err, MW_EDENIED, "%s", only_app_db);
   int rc = sqlite3_prepare_v3(conn->db, sql.ptr, (int)sql.len, persistent ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
   if (rc != SQLITE_OK) return mw_sqlite_fail(conn, rc, err);
   if (!raw) return mw_err_set(err, MW_EINVALID, "there is no statement in the SQL text");

@@ -23,7 +23,8 @@ static int on_wal(void *arg, sqlite3 *db, const char *name, int pages) {
   mw_sqlite_file *file = arg;
   atomic_store_explicit(&file->wal_pages, pages, memory_order_relaxed);
   int none = MW_SQLITE_CP_NONE;
-  if (pages > CHECKPOINT_PAGES && atomic_compare_exchange_strong(&file->checkpoint, &none, MW_SQLITE_CP_WANTED))
+  if (pages > atomic_load_explicit(&file->checkpoint_mark, memory_order_relaxed) &&
+      atomic_compare_exchange_strong(&file->checkpoint, &none, MW_SQLITE_CP_WANTED))
     mw_sqlite_checkpoint(file);
   return SQLITE_OK;
 }
@@ -65,7 +66,8 @@ static mw_sqlite_query *pop_writes(mw_sqlite_file *file, mw_list *batch) {
 
 static void finish_checkpoint(mw_sqlite_file *file) {
   if (atomic_load_explicit(&file->checkpoint, memory_order_relaxed) != MW_SQLITE_CP_FINISH) return;
-  sqlite3_wal_checkpoint_v2(file->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  if (atomic_load_explicit(&file->wal_pages, memory_order_relaxed) > CHECKPOINT_PAGES) // else the log has started over already
+    sqlite3_wal_checkpoint_v2(file->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
   atomic_store(&file->checkpoint, MW_SQLITE_CP_NONE);
 }
 
@@ -216,6 +218,7 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
   size_t size = strlen(store->base.data_dir) + strlen(name) + 2;
   *file = (mw_sqlite_file){.store = store, .path = mw_alloc(size), .flags = flags, .opened = true};
   snprintf(file->path, size, "%s/%s", store->base.data_dir, name);
+  atomic_store(&file->checkpoint_mark, CHECKPOINT_PAGES);
   pthread_mutex_init(&file->lock, NULL);
   init_cond(&file->write_cond);
   init_cond(&file->read_cond);
@@ -266,8 +269,10 @@ static void checkpoint_file(mw_sqlite_file *file, mw_sqlite_conn *conn) {
   if (rc != SQLITE_OK && rc != SQLITE_BUSY)
     mw_log(MW_LOG_WARN, "store", "a checkpoint failed; the log grows until one succeeds", MW_LOG_S("file", file->path),
            MW_LOG_S("error", conn->db ? sqlite3_errmsg(conn->db) : err.text));
-  // With the rest done by the writer the log starts over. A reader in the way: the next commit asks again.
-  atomic_store(&file->checkpoint, rc == SQLITE_OK && copied < pages ? MW_SQLITE_CP_FINISH : MW_SQLITE_CP_NONE);
+  // With the rest done by the writer the log starts over. A reader in the way: asked again some pages later.
+  bool rest = rc == SQLITE_OK && copied == pages;
+  atomic_store(&file->checkpoint_mark, copied == pages ? CHECKPOINT_PAGES : pages + CHECKPOINT_PAGES / 4);
+  atomic_store(&file->checkpoint, rest ? MW_SQLITE_CP_FINISH : MW_SQLITE_CP_NONE);
 }
 
 static mw_sqlite_file *next_wanted(mw_sqlite_store *store, int *index) {
