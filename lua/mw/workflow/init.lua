@@ -13,6 +13,7 @@ local crypto = require "mw.core.crypto"
 local define = require "mw.workflow.define"
 local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
+local json = require "mw.core.json"
 local payload = require "mw.workflow.payload"
 local registry = require "mw._registry"
 local validate = require "mw.validate"
@@ -32,9 +33,16 @@ local function unknown(name)
   return errors.new("not_found", "workflow not found: " .. name, { hint = near and string.format("did you mean %q?", near) or nil })
 end
 
+-- The same JSON value always gives the same text, however it was spaced and ordered.
+local function canonical(text)
+  if text == nil then return "" end
+  local value = json.decode(text, { null = json.null })
+  return json.encode(value, { sort = true }) or text
+end
+
 --- What a request asked for, as one hash: the same id or key with another one is a conflict.
 function M.request_hash(name, input_text)
-  return crypto.digest("sha256", name .. "\n" .. (input_text or ""))
+  return crypto.digest("sha256", name .. "\n" .. canonical(input_text))
 end
 
 --- For lua/mw: `input_text` is JSON or nil; opts.id, opts.key (Idempotency-Key). Returns id, created or nil, err.

@@ -1,0 +1,96 @@
+-- SPDX-License-Identifier: MIT
+
+--- /ops: one plain page with plugins, workflows, routes, load errors and links, until there is a dashboard. No script.
+
+local registry = require "mw._registry"
+local runtime = require "mw._runtime"
+
+local M = {}
+
+local escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
+
+local function escape(value) return (tostring(value == nil and "" or value):gsub("[&<>\"']", escapes)) end
+
+local STYLE = [[body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
+pre{background:#f6f6f6;padding:.8rem;overflow:auto}h2{margin-top:2rem}.bad{color:#a00}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#333}pre{background:#222}a{color:#8bf}.bad{color:#f88}}]]
+
+local LINKS = [[<h2>Links</h2><ul><li><a href="/api/v1/executions">executions</a></li><li><a href="/api/v1/workflows">workflows</a></li>
+<li><a href="/api/v1/plugins">plugins</a></li><li><a href="/api/v1/openapi.json">openapi.json</a></li><li><a href="/readyz">readyz</a></li></ul>]]
+
+local function table_of(heads, rows)
+  if #rows == 0 then return "<p>None.</p>" end
+  local out = { "<table><tr>" }
+  for _, head in ipairs(heads) do out[#out + 1] = "<th>" .. escape(head) .. "</th>" end
+  for _, row in ipairs(rows) do
+    out[#out + 1] = "<tr>"
+    for i = 1, #heads do out[#out + 1] = "<td>" .. escape(row[i]) .. "</td>" end
+  end
+  out[#out + 1] = "</table>"
+  return table.concat(out, "\n")
+end
+
+local function place(problem) return (problem.file or "") .. (problem.line and ":" .. problem.line or "") end
+
+local function problem_html(problem)
+  local out = { string.format('<p class="bad"><b>%s</b> %s</p>', escape(place(problem)), escape(problem.message)) }
+  if problem.excerpt then out[#out + 1] = "<pre>" .. escape(problem.excerpt) .. "</pre>" end
+  if problem.hint then out[#out + 1] = "<p>" .. escape(problem.hint) .. "</p>" end
+  return table.concat(out)
+end
+
+local function problems_html(report)
+  local err = type(report.error) == "table" and report.error or nil
+  local list = err and (err.errors or { err }) or report.errors or {}
+  if #list == 0 then return "" end
+  local out = { "<h2>Load errors</h2>" }
+  for _, problem in ipairs(list) do out[#out + 1] = problem_html(problem) end
+  return table.concat(out)
+end
+
+local function plugin_rows(report)
+  local rows = {}
+  for i, plugin in ipairs(report.plugins or {}) do
+    local kinds = {}
+    for _, declaration in ipairs(plugin.declarations or {}) do kinds[#kinds + 1] = declaration.kind .. " " .. declaration.name end
+    rows[i] = { plugin.name, plugin.file, table.concat(kinds, ", ") }
+  end
+  return rows
+end
+
+local function route_rows()
+  local rows = {}
+  for i, route in ipairs(registry.routes) do rows[i] = { route.what, route.plugin, route.where } end
+  return rows
+end
+
+local function workflow_rows()
+  local rows = {}
+  for _, def in pairs(registry.workflows) do
+    rows[#rows + 1] = { def.name, def.form, def.form == "list" and #def.steps or "", def.plugin, def.where }
+  end
+  table.sort(rows, function(a, b) return a[1] < b[1] end)
+  return rows
+end
+
+local function page(_, res)
+  local report, status = runtime.plugins(), runtime.status()
+  local state = status.ready and "Ready" or "Not ready: " .. escape(table.concat(status.reasons or {}, "; "))
+  res:header("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+  res:header("x-content-type-options", "nosniff"):header("cache-control", "no-store")
+  res:html(table.concat({
+    "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Moonwatch</title>",
+    "<style>" .. STYLE .. "</style><h1>Moonwatch</h1>",
+    string.format("<p>%s. Version %s, %s, generation %s.</p>", state, escape(status.version), escape(status.engine), escape(report.generation)),
+    problems_html(report),
+    "<h2>Plugins</h2>", table_of({ "name", "file", "declares" }, plugin_rows(report)),
+    "<h2>Workflows</h2>", table_of({ "name", "form", "steps", "plugin", "where" }, workflow_rows()),
+    "<h2>Routes</h2>", table_of({ "route", "plugin", "where" }, route_rows()),
+    LINKS, "</html>\n",
+  }, "\n"))
+end
+
+M.endpoints = { { method = "GET", pattern = "/ops", access = "page", handler = page } }
+
+return M

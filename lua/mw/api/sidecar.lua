@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: MIT
+
+--- The sidecar that existing clients speak to: POST /api/trigger, GET /api/health.
+--
+-- Kept from FlowWatch: paths, success bodies, {"error": "…"} and the 401 body. Mended: an unknown workflow is 404, errors that were HTML
+-- pages are JSON, `Idempotency-Key` makes a retried trigger safe (same key and body: same answer; another body: 422). Unknown fields
+-- are ignored.
+
+local access = require "mw.api.access"
+local errors = require "mw.errors"
+local surface = require "mw.api.surface"
+local workflow = require "mw.workflow"
+
+local M = {}
+
+local MAX_KEY = 255
+M.key_header = { name = "Idempotency-Key", schema = { type = "string", minLength = 1, maxLength = MAX_KEY } }
+
+--- The Idempotency-Key of a request, checked; nil when it has none.
+function M.idempotency_key(req)
+  local key = access.header(req, "idempotency-key")
+  if key == nil then return nil end
+  if key == "" or #key > MAX_KEY then
+    errors.throw("invalid", string.format("Idempotency-Key must have 1 to %d bytes, got %d", MAX_KEY, #key))
+  end
+  return key
+end
+
+local function trigger(req, res)
+  local body = surface.read_json(req, { input = true })
+  local name = type(body) == "table" and body.name
+  if type(name) ~= "string" or name == "" then errors.throw("invalid", "name must be a non-empty string") end
+  local input = body.input ~= nil and tostring(body.input) or nil
+  local id, err = workflow.create(name, input, { key = M.idempotency_key(req) })
+  if id then return res:json { executionId = id } end
+  if err.code == "not_found" then err = errors.new("not_found", "workflow not found: " .. name) end
+  error(err, 0)
+end
+
+local function health(_, res) res:json { status = "ok", sidecar = "flowwatch" } end
+
+local trigger_doc = {
+  summary = "Start a workflow", tag = "sidecar", headers = { M.key_header },
+  description = "Unknown fields are ignored. With Idempotency-Key a repeated request gets the same answer for 24 hours.",
+  body = {
+    type = "object", required = { "name" },
+    properties = { name = { type = "string", minLength = 1 }, input = { description = "Any JSON" } },
+  },
+  responses = {
+    ["200"] = { "The execution is stored", { type = "object", properties = { executionId = { type = "string", format = "uuid" } } } },
+    ["400"] = { "What is wrong", "sidecar" }, ["401"] = { "No token, or a wrong one", "sidecar" },
+    ["403"] = { "A foreign Host or Origin", "sidecar" }, ["404"] = { "No such workflow", "sidecar" },
+    ["413"] = { "Too large", "sidecar" }, ["415"] = { "Not JSON", "sidecar" },
+    ["422"] = { "The Idempotency-Key was used for another body", "sidecar" },
+    ["429"] = { "Too much load; see Retry-After", "sidecar" }, ["503"] = { "The database is away; see Retry-After", "sidecar" },
+  },
+}
+
+local health_doc = {
+  summary = "Whether the sidecar answers", tag = "sidecar",
+  responses = { ["200"] = { "It does", {
+    type = "object", properties = { status = { type = "string" }, sidecar = { type = "string" } },
+  } } },
+}
+
+M.endpoints = {
+  { method = "POST", pattern = "/api/trigger", access = "key", shape = "flowwatch", handler = trigger, doc = trigger_doc },
+  { method = "GET", pattern = "/api/health", access = "status", shape = "flowwatch", handler = health, doc = health_doc },
+}
+
+return M

@@ -1,0 +1,114 @@
+-- SPDX-License-Identifier: MIT
+
+--- The steps of an execution as the API shows them: its journal, folded, and the entries that are still to come.
+--
+--   steps.of(row)      -- row: id, workflow, bundle, seed, status, created_us, started_us -> list, raises when the journal is unreadable
+
+local errors = require "mw.errors"
+local journal = require "mw.workflow.journal"
+local json = require "mw.core.json"
+local R = require "mw.workflow.run"
+local registry = require "mw._registry"
+local runtime = require "mw._runtime"
+local status = require "mw.workflow.status"
+local store = require "mw.core.store"
+
+local M = {}
+
+local NULL = json.null
+
+--- RFC 3339, or null.
+function M.time(us)
+  if us == nil or us == NULL then return NULL end
+  return runtime.format_time(tonumber(us))
+end
+
+--- Stored JSON as it stands, or null.
+function M.payload(text)
+  if text == nil or text == NULL then return NULL end
+  return json.box(text)
+end
+
+local time, payload = M.time, M.payload
+
+local function moment(start_us, at) return at and time(start_us + at) or NULL end
+
+local function try_of(start_us, try)
+  return {
+    attempt = try.attempt, status = try.outcome, started_at = moment(start_us, try.started), finished_at = moment(start_us, try.ended),
+    error = payload(try.error), next_attempt_at = moment(start_us, try.due),
+  }
+end
+
+local function status_of(step, is_running)
+  if step.done then return "completed" end
+  if step.failed then return "failed" end
+  if is_running and step.open then return "running" end
+  if step.due then return "waiting" end
+  return is_running and "running" or "pending"
+end
+
+local function step_of(start_us, step, is_running)
+  local tries = json.array {}
+  for i, try in ipairs(step.tries) do tries[i] = try_of(start_us, try) end
+  return {
+    name = step.name, status = status_of(step, is_running), attempts = math.max(step.attempts, step.open or 0),
+    result = step.done and payload(step.result) or NULL, error = not step.done and payload(step.error) or NULL,
+    started_at = moment(start_us, step.started), finished_at = moment(start_us, (step.done or step.failed) and step.ended), tries = tries,
+  }
+end
+
+-- The entries of a list form, when the code it is pinned to is the one that is loaded.
+local function entries_of(row)
+  local def = registry.workflows[row.workflow]
+  if not def or def.bundle ~= row.bundle or def.form ~= "list" then return {} end
+  return def.steps
+end
+
+local function to_come(name, is_begun, row)
+  return {
+    name = name, status = is_begun and "running" or "pending", attempts = is_begun and 1 or 0, result = NULL, error = NULL,
+    started_at = is_begun and time(row.started_us) or NULL, finished_at = NULL, tries = json.array {},
+  }
+end
+
+local function read_state(id)
+  local rows, err = store.journal(id)
+  if not rows then errors.raise(err) end
+  local state
+  state, err = journal.fold(rows)
+  if not state then errors.raise(err) end
+  return state
+end
+
+function M.of(row)
+  local state = read_state(row.id)
+  local start_us = R.start_of(row.seed, tonumber(row.created_us))
+  local is_running = tonumber(row.status) == status.RUNNING
+  local list, is_busy = json.array {}, false
+  for i, step in ipairs(state.order) do
+    local may_run = is_running and not step.done and not step.failed and (step == state.open or i == #state.order)
+    is_busy = is_busy or may_run
+    list[i] = step_of(start_us, step, may_run)
+  end
+  for _, entry in ipairs(entries_of(row)) do
+    if not state.steps[entry.name] then
+      local is_begun = is_running and not is_busy
+      is_busy = true
+      list[#list + 1] = to_come(entry.name, is_begun, row)
+    end
+  end
+  return list
+end
+
+--- For the API's document.
+M.schema = {
+  type = "object",
+  properties = {
+    name = { type = "string" }, status = { type = "string", enum = { "pending", "running", "waiting", "completed", "failed" } },
+    attempts = { type = "integer" }, result = {}, error = {}, started_at = { type = { "string", "null" }, format = "date-time" },
+    finished_at = { type = { "string", "null" }, format = "date-time" }, tries = { type = "array", items = { type = "object" } },
+  },
+}
+
+return M

@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: MIT
+
+--- Puts access, validation and the surface's error shape around a built-in handler.
+--
+-- An endpoint is { method, pattern, access, shape, handler = function(req, res, args, listener) … end, opts, doc }. `doc` describes it
+-- for /api/v1/openapi.json and checks requests (not those of shape "flowwatch", which ignore unknown fields):
+--   summary, description, query = { {name, schema, description} }, body = schema, raw = {input = true} (members kept byte for byte),
+--   responses = { ["200"] = {description, schema} }
+-- args.query and args.body are what was checked. Shapes: "problem" (RFC 9457, the default), "flowwatch" ({"error": "…"}).
+
+local access = require "mw.api.access"
+local errors = require "mw.errors"
+local json = require "mw.core.json"
+local schema = require "mw.api.schema"
+
+local M = {}
+
+local statuses = {
+  invalid = 400, invalid_result = 400, json = 400, utf8 = 400, validation = 400, unauthorized = 401, denied = 403, not_found = 404,
+  conflict = 409, exists = 409, limit = 413, busy = 429, rate_limited = 429, unavailable = 503, circuit_open = 503, timeout = 503,
+  serialization = 503, closed = 503, io = 503,
+}
+local RETRY_AFTER_S = 1
+
+--- The HTTP status of an error object.
+function M.status_of(err) return err.status or statuses[err.code] or 500 end
+
+--- Answers an error in the sidecar's shape.
+function M.flowwatch_error(_, res, err)
+  err = errors.from(err)
+  local status = M.status_of(err)
+  res:status(status)
+  if status == 429 or status == 503 then res:header("retry-after", tostring(math.ceil(err.retry_after or RETRY_AFTER_S))) end
+  if status == 401 then
+    res:header("www-authenticate", 'Bearer realm="moonwatch"')
+    return res:json { error = { code = "unauthorized", message = "Unauthorized" } }
+  end
+  return res:json { error = err.hint and err.message .. "; " .. err.hint or err.message }
+end
+
+local function is_json_type(kind)
+  return kind == "application/json" or kind ~= nil and kind:find("^application/[%w%.%-]+%+json$") ~= nil
+end
+
+local function check_json_type(req)
+  local kind = access.content_type(req)
+  if not is_json_type(kind) then
+    errors.throw("invalid", "the body must be JSON with content-type: application/json, got " .. (kind or "no content type"), { status = 415 })
+  end
+  local charset = access.header(req, "content-type"):match("[;%s]charset%s*=%s*\"?([%w%-_]+)")
+  if charset and not charset:lower():find("^utf%-?8$") then
+    errors.throw("invalid", "the body must be UTF-8, got charset " .. charset, { status = 415 })
+  end
+end
+
+--- The JSON body as a Lua value; members in `raw` as boxes. Raises what is wrong with it (400, 413, 415).
+function M.read_json(req, raw)
+  check_json_type(req)
+  local text = req.body
+  if text == nil or text == "" then errors.throw("json", "the body is empty; JSON is expected") end
+  local value, err = json.decode(text, { raw = raw })
+  if err then
+    if err.code ~= "limit" then err.message = "the body is not valid JSON: " .. err.message end
+    errors.raise(err)
+  end
+  return value
+end
+
+local function check_request(doc, req)
+  local query, problem = schema.check_query(doc.query, req.query or {})
+  if not query then errors.throw("invalid", problem) end
+  if not doc.body then return { query = query } end
+  local body = M.read_json(req, doc.raw)
+  local ok
+  ok, problem = schema.check(doc.body, body, "the body")
+  if not ok then errors.throw("invalid", problem) end
+  return { query = query, body = body }
+end
+
+local NOTHING = { query = {} }
+
+local function refuse(endpoint, res, refusal)
+  if refusal.status ~= 401 then error(refusal, 0) end
+  if endpoint.access == "page" then
+    res:status(401):header("www-authenticate", 'Basic realm="moonwatch, the token is the password"')
+    return res:text("This page needs the server's token: give it as the password, or as Authorization: Bearer TOKEN.\n")
+  end
+  res:header("www-authenticate", 'Bearer realm="moonwatch"')
+  error(refusal, 0)
+end
+
+--- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app" or "control".
+function M.route(endpoint, listener)
+  local handler, doc, kind = endpoint.handler, endpoint.doc, endpoint.access
+  local is_strict = endpoint.shape ~= "flowwatch" and doc ~= nil
+  local function serve(req, res)
+    local refusal = access.check(req, kind, listener)
+    if refusal then return refuse(endpoint, res, refusal) end
+    return handler(req, res, is_strict and check_request(doc, req) or NOTHING, listener)
+  end
+  return {
+    methods = { endpoint.method }, pattern = endpoint.pattern, handler = serve, opts = endpoint.opts or {},
+    what = endpoint.method .. " " .. endpoint.pattern, where = "built in", plugin = "moonwatch",
+    on_error = endpoint.shape == "flowwatch" and M.flowwatch_error or nil,
+  }
+end
+
+return M
