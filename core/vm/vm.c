@@ -15,6 +15,9 @@
 
 #define DEFAULT_BUDGET ((size_t)256 * 1024 * 1024)
 
+// Of the 2 MiB that a thread has; what one coroutine's stack lets unchecked calls take comes on top.
+#define MAX_C_STACK (512 * 1024)
+
 _Thread_local mw_vm_gate mw_gate;
 
 // Memory
@@ -85,6 +88,7 @@ bool mw_vm_is_over_budget(const mw_vm *vm) { return vm->over; }
 
 #ifdef MW_DEBUG
 void mw_vm_fail_allocation(mw_vm *vm, int64_t nth) { vm->fail_at = nth; }
+bool mw_vm_fails_allocation(const mw_vm *vm) { return vm->fail_at >= 0; }
 #endif
 
 // Entries
@@ -94,10 +98,18 @@ void mw_vm_enter(mw_vm *vm, mw_vm_entry *entry) {
   entry->outer = atomic_load_explicit(&gate->vm, memory_order_relaxed);
   atomic_store_explicit(&gate->vm, vm, memory_order_relaxed);
   if (gate->depth++ == 0) {
+    gate->stack = __builtin_frame_address(0);
     uint_fast64_t seq = atomic_load_explicit(&gate->seq, memory_order_relaxed);
     atomic_store_explicit(&gate->seq, seq + 1, memory_order_release);
   }
   if (vm->depth++ == 0) vm->limit = vm->budget;
+}
+
+void mw_vm_check_stack(lua_State *L) {
+  mw_vm_gate *gate = &mw_gate;
+  if (gate->depth == 0) return;
+  ptrdiff_t used = gate->stack - (char *)__builtin_frame_address(0);
+  if (used > MAX_C_STACK || used < -MAX_C_STACK) luaL_error(L, "stack overflow: calls are nested too deep");
 }
 
 static void disarm_hook(mw_vm *vm) {
@@ -160,11 +172,16 @@ int mw_vm_raise_doom(lua_State *L, mw_vm *vm) {
   return lua_error(L);
 }
 
+int mw_vm_raise_killed(lua_State *L, mw_vm *vm) {
+  char why[200];
+  snprintf(why, sizeof why, "%s ran too long without a pause and was stopped", vm->current ? mw_task_what(vm->current) : "it");
+  mw_vm_set_doom(vm->doom, MW_EKILLED, why);
+  return mw_vm_raise_doom(L, vm);
+}
+
 static void on_hook(lua_State *L, lua_Debug *ar) {
   mw_vm *vm = mw_vm_of(L);
-  if (!vm || vm->depth == 0 || !vm->doom) return;
-  mw_vm_set_doom(vm->doom, MW_EKILLED, "it ran too long without a pause and was stopped");
-  mw_vm_raise_doom(L, vm);
+  if (vm && vm->depth > 0 && vm->doom) mw_vm_raise_killed(L, vm);
 }
 
 void mw_vm_arm_hook(mw_vm *vm) {

@@ -95,4 +95,6 @@ size_t mw_vm_tasks(const mw_vm *vm);
 #ifdef MW_DEBUG
 /** Makes the `nth` allocation (0: the next) that code inside an entry asks for fail; -1: off. For specs. */
 void mw_vm_fail_allocation(mw_vm *vm, int64_t nth);
+/** True while that allocation has not come yet. */
+bool mw_vm_fails_allocation(const mw_vm *vm);
 #endif

@@ -27,6 +27,7 @@ typedef struct mw_vm_gate {
   atomic_uint_fast64_t target; // the entry the watchdog wants stopped
   atomic_bool abort;           // … by ending the process
   int depth;
+  char *stack;       // where the C stack was at the outermost entry
   mw_vm *_Atomic vm; // the innermost
 } mw_vm_gate;
 
@@ -108,8 +109,14 @@ void mw_vm_unlift(mw_vm *vm);
 /** Collects all and notes whether the vm stays above its mark: for when an entry was refused memory, after what it left is let go. */
 void mw_vm_settle_memory(mw_vm *vm);
 
+/** Raises "stack overflow" when the entry has used up its part of the C stack: LuaJIT bounds the Lua stack of each coroutine, and so
+ *  not how often coroutines and C functions with callbacks nest. */
+void mw_vm_check_stack(lua_State *L);
+
 /** Raises the doom of what runs now. */
 int mw_vm_raise_doom(lua_State *L, mw_vm *vm);
+/** Dooms what runs now as killed, and raises. */
+int mw_vm_raise_killed(lua_State *L, mw_vm *vm);
 /** Sets it (once); `why` is copied. */
 void mw_vm_set_doom(mw_vm_doom *doom, int code, const char *why);
 void mw_vm_clear_doom(mw_vm *vm, mw_vm_doom *doom);

@@ -12,12 +12,15 @@ typedef struct mw_watchdog mw_watchdog;
 typedef struct mw_watchdog_conf {
   int64_t soft_ms; /**< Uninterrupted Lua. 0: 1,000. */
   int64_t hard_ms; /**< 0: 10,000. */
-  /** A worker is stuck (over the soft limit) or recovered; called on the watchdog's thread. May be NULL. */
+  /** A worker is stuck (over the soft limit) or recovered; called on the watchdog's thread, and must not call the watchdog. May be
+   *  NULL. */
   void (*on_stuck)(int worker, bool stuck, void *arg);
   void *arg;
 } mw_watchdog_conf;
 
+/** Starts the watching thread and takes SIGURG for the process. */
 mw_watchdog *mw_watchdog_start(const mw_watchdog_conf *conf);
+/** Ends the thread. Threads added are not watched any more and need not be removed. */
 void mw_watchdog_stop(mw_watchdog *watchdog);
 /** Watches the calling thread as worker `index`. Entries into Lua on this thread are seen from then on. */
 void mw_watchdog_add_thread(mw_watchdog *watchdog, int index);

@@ -2,68 +2,9 @@
 
 // States and tasks, on a loop of their own.
 
-#include "harness.h"
+#include "vm_support.h"
 
-#include <lauxlib.h>
-#include <lua.h>
-#include <string.h>
-
-#include "base/clock.h"
-#include "bind/bind.h"
-#include "loop/loop.h"
 #include "vm/ref.h"
-#include "vm/sandbox.h"
-#include "vm/task.h"
-#include "vm/vm.h"
-
-static mw_loop *loop;
-
-static mw_vm *new_vm(size_t memory_bytes) {
-  const lua_CFunction modules[] = {mw_open_sandbox, mw_open_task, NULL};
-  mw_vm_conf conf = {.name = "spec", .generation = 7, .worker = 3, .memory_bytes = memory_bytes, .modules = modules};
-  mw_vm *vm = NULL;
-  mw_err err = {0};
-  if (mw_vm_new(&conf, &vm, &err)) printf("%s\n", err.text);
-  CHECK(vm != NULL);
-  mw_vm_adopt(vm, loop);
-  return vm;
-}
-
-static void load(mw_vm *vm, const char *code) {
-  lua_State *L = mw_vm_lua(vm);
-  if (luaL_loadbuffer(L, code, strlen(code), "@plugins/spec.lua")) {
-    printf("%s\n", lua_tostring(L, -1));
-    CHECK(false);
-  }
-}
-
-typedef struct outcome {
-  int calls, status;
-  mw_err err;
-  char text[200];
-} outcome;
-
-static void on_done(mw_task *task, lua_State *L, int status, const mw_err *err, void *arg) {
-  outcome *o = arg;
-  o->calls++;
-  o->status = status;
-  o->err = *err;
-  const char *text = status == 0 && lua_gettop(L) > 0 ? lua_tostring(L, 1) : NULL;
-  snprintf(o->text, sizeof o->text, "%s", text ? text : "");
-}
-
-static mw_task *start(mw_vm *vm, const char *code, int64_t timeout_ms, outcome *o) {
-  memset(o, 0, sizeof *o);
-  load(vm, code);
-  mw_task_opts opts = {.what = "the task of a spec", .timeout_ms = timeout_ms, .done = on_done, .arg = o};
-  return mw_task_start(vm, 0, &opts);
-}
-
-static void finish(mw_vm *vm) {
-  CHECK(mw_vm_tasks(vm) == 0);
-  CHECK(lua_gettop(mw_vm_lua(vm)) == 0);
-  mw_vm_free(vm);
-}
 
 static void a_call_gives_results_or_an_error_with_file_and_line(void) {
   mw_vm *vm = new_vm(0);
