@@ -116,6 +116,18 @@ describe("the configuration", function()
   end)
 end)
 
+describe("docs/configuration.md", function()
+  it("lists every option with its default", function()
+    local page = assert(posix.read_file("docs/configuration.md"))
+    local _, text = server.command({ "config" }, { dir = "/", env = { MOONWATCH_LOG_FORMAT = "auto" } })
+    for name, rest in text:gmatch("([%w_%.]+) *([^\n]*)\n") do
+      local cell = page:match("\n| `" .. name:gsub("%.", "%%.") .. "` | ([^|]*) |")
+      assert.is_string(cell, name .. " is missing")
+      if name ~= "service_name" and name ~= "node" then assert.equal(rest, (cell:gsub("[` ]", "")), name) end
+    end
+  end)
+end)
+
 describe("the access rule at start", function()
   it("refuses to listen beyond loopback without a token and shows the command that fixes it", function()
     local dir = posix.temp_dir()

@@ -74,7 +74,12 @@ local function memory_kv()
     get = function(key) return values[key] end,
     set = function(key, value) values[key] = value end,
     delete = function(key) values[key] = nil end,
-    add = function(key, by)
+    add = function(key, value)
+      if values[key] ~= nil then return false end
+      values[key] = value
+      return true
+    end,
+    incr = function(key, by)
       values[key] = (values[key] or 0) + (by or 1)
       return values[key]
     end,
