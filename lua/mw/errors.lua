@@ -20,7 +20,6 @@ local M = {}
 ---@field cause? mw.Error
 ---@field where? string
 local Error = {}
-Error.__index = Error
 Error.__name = "mw.error"
 Error.__metatable = "mw.error"
 

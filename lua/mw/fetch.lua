@@ -47,10 +47,11 @@ local options = {
 ---@field body string
 ---@field url string
 local Response = {}
-Response.__index = Response
+local response = { __index = Response, __metatable = "mw.response" } -- plugins share it, so none may reach it
 
 local any_case = {
   __index = function(headers, name) return type(name) == "string" and rawget(headers, name:lower()) or nil end,
+  __metatable = "mw.headers",
 }
 
 --- The body as a value; raises `json` with the place when it is none.
@@ -164,7 +165,7 @@ function M.fetch(url, opts)
   return setmetatable({
     status = status, headers = setmetatable(headers, any_case), body = answer, url = final_url,
     what = method .. " " .. final_url:gsub("[?#].*$", ""):gsub("//[^/@]*@", "//"),
-  }, Response)
+  }, response)
 end
 
 return M

@@ -166,7 +166,7 @@ end
 
 -- ---- ctx ----
 
-local Body = {}
+local Body = { __metatable = "mw.context" }
 
 local function run_of(ctx, what)
   local run = type(ctx) == "table" and rawget(ctx, RUN)

@@ -74,7 +74,7 @@ for _, name in ipairs(waits) do
   end
 end
 
-local Context = {}
+local Context = { __metatable = "mw.context" }
 
 function Context.__index(ctx, key)
   local run = ctx[RUN]

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 
+local json = require "mw.core.json"
 local fakes = require "support.fakes"
 local COMPLETED, FAILED, STUCK, QUEUED = 8, 9, 7, 1
 
@@ -112,7 +113,7 @@ describe("a workflow written as a function", function()
     local run = server.trigger("w")
     server.task.run(5)
     assert.same({ "a", "a" }, calls)
-    assert.equal('{"message":"bad","ok":false}', server.row(run).output)
+    assert.same({ ok = false, message = "bad" }, json.decode(server.row(run).output))
   end)
 
   it("raises the same error when it runs again", function()
@@ -194,7 +195,7 @@ describe("a workflow written as a function", function()
     local run = server.trigger("w")
     server.task.run(30)
     assert.same({ "a", "slow", "slow" }, calls)
-    assert.equal('{"code":"timeout","ok":false}', server.row(run).output)
+    assert.same({ ok = false, code = "timeout" }, json.decode(server.row(run).output))
   end)
 
   it("hands the run to the next generation before a new step", function()
