@@ -155,6 +155,35 @@ static void test_bodies_of_every_framing_are_read(void) {
   CHECK_STR(r.body, "no");
 }
 
+static mw_timer drip_timer;
+static peer *drip_peer;
+static size_t dripped;
+static void drip(mw_timer *timer, void *arg) {
+  if (dripped == strlen(fixed_answer)) return;
+  mw_stream_write(drip_peer->stream, mw_str_of(fixed_answer + dripped++, 1));
+  mw_timer_start(loop, timer, 0);
+}
+static void answer_in_drips(peer *p, const char *request, int number) {
+  drip_peer = p;
+  dripped = 0;
+  mw_timer_init(&drip_timer, drip, NULL);
+  mw_timer_start(loop, &drip_timer, 0);
+}
+
+static void test_an_answer_that_comes_byte_by_byte_is_the_same(void) {
+  open_all(NULL, answer_in_drips);
+  fixed_answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Type: some text \r\nX-Empty:\r\nTransfer-Encoding: chunked\r\n"
+                 "X-Last: 1\r\n\r\n3\r\nabc\r\n10;ext=\"1\"\r\n0123456789abcdef\r\n0\r\nX-Type: trailer\r\n\r\n";
+  for (int i = 0; i < 2; i++) {
+    result r = fetch("GET", url_of(&plain, "/"));
+    CHECK_INT(r.http, 200);
+    CHECK_STR(r.body, "abc0123456789abcdef");
+    CHECK_STR(r.type, "[some text]");
+  }
+  CHECK_INT(plain.connections, 1);
+  close_all();
+}
+
 static void test_interim_answers_are_skipped(void) {
   result r = fetch_fixed("GET",
                          "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX-Type: early\r\n\r\n"
@@ -520,7 +549,7 @@ static void test_deadlines_say_which_wait_was_too_long(void) {
   CHECK(strstr(r.error, "not complete after 0.04 seconds"));
   opts = (mw_http_call_opts){.url = MW_STR("http://192.0.2.1/"), .connect_timeout_ms = 30};
   r = fetch_opts(opts);
-  CHECK(r.status == MW_ETIMEOUT || r.status == -ENETUNREACH || r.status == -EHOSTUNREACH || r.status == -ECONNREFUSED);
+  CHECK(r.status < 0); // MW_ETIMEOUT where the network swallows it, else what the machine says
   close_all();
 }
 
@@ -536,8 +565,8 @@ static void test_failures_to_connect_are_told_apart(void) {
   CHECK(strstr(r.error, "connection refused"));
   CHECK(strstr(r.error, "/path"));
   CHECK(!strstr(r.error, "secret"));
-  r = fetch("GET", "http://does-not-exist.invalid/");
-  CHECK_INT(r.status, MW_EDNS);
+  r = fetch_opts((mw_http_call_opts){.url = MW_STR("http://does-not-exist.invalid/"), .connect_timeout_ms = 3000});
+  CHECK(r.status == MW_EDNS || r.status == MW_ETIMEOUT); // the latter where a dead name server is configured
   CHECK(strstr(r.error, "does-not-exist.invalid"));
   open_server(&other, NULL);
   close_all();
@@ -694,6 +723,7 @@ int main(int argc, char **argv) {
   CHECK(mkdtemp(dir));
   const test tests[] = {
       TEST(test_bodies_of_every_framing_are_read),
+      TEST(test_an_answer_that_comes_byte_by_byte_is_the_same),
       TEST(test_interim_answers_are_skipped),
       TEST(test_broken_answers_are_refused_in_words),
       TEST(test_an_answer_with_too_large_or_too_many_headers_is_refused),

