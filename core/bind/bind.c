@@ -6,12 +6,14 @@
 #include "bind/bind_json.h"
 #include "bind/bind_http.h"
 #include "bind/bind_runtime.h"
+#include "bind/bind_store.h"
 #include "vm/sandbox.h"
 
 const lua_CFunction mw_bind_modules[] = {
     mw_open_sandbox,
     mw_open_task,
     mw_open_runtime,
+    mw_open_store,
     mw_open_json,
     mw_open_crypto,
     mw_open_fetch,

@@ -48,10 +48,15 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err);
 void mw_store_close(mw_store *store);
 /** "sqlite" or "postgres". Thread-safe. */
 const char *mw_store_engine(const mw_store *store);
+/** The PostgreSQL schema of our tables; "" on SQLite. Thread-safe. */
+const char *mw_store_schema(const mw_store *store);
 /** True when the engine database answers. Thread-safe. */
 bool mw_store_is_up(const mw_store *store);
 /** Why it is not up; copies at most `size` bytes. Thread-safe. */
 void mw_store_why_down(const mw_store *store, char *text, size_t size);
+
+/** The store behind a client. */
+mw_store *mw_store_client_store(const mw_store_client *client);
 
 /** Makes a worker's door. The owner's thread only, like all that follows. */
 mw_store_client *mw_store_attach(mw_store *store, mw_loop *loop);

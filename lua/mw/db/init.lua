@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+
+--- SQL on the application database: app.db in the data folder, or the user's PostgreSQL.
+--
+--   local rows = mw.query("SELECT id, name FROM users WHERE plan = $1", { "pro" })     -- list of rows; rows.affected
+--   local user = mw.one("SELECT … WHERE id = $1", { id })                               -- the first row, or nil
+--   mw.transaction(function(tx)
+--     tx:query("UPDATE accounts SET cents = cents - $1 WHERE id = $2", { 100, from })
+--     tx:query("UPDATE accounts SET cents = cents + $1 WHERE id = $2", { 100, to })
+--   end)                                                                                 -- commits; an error rolls back and is raised again
+--
+-- Parameters are `$1`, `$2` … on both engines; the statement says how many are read, so a missing one is NULL. Values: text, numbers,
+-- booleans, nil or mw.null; text that is not UTF-8 goes in as bytes. A NULL column is absent from its row; an integer beyond 2^53 is text.
+-- Options, third argument: timeout (default 30 s). A transaction: timeout (default 10 s) for the whole of it; then it is rolled back.
+-- At most 100,000 rows come back; more raise "limit".
+--
+-- Errors: constraint, serialization (retryable), sql, denied, timeout, limit, unavailable (retryable); err.sqlstate has the database's own
+-- word. Transaction control (BEGIN, COMMIT, SET …) belongs to mw.transaction and is refused elsewhere.
+
+local errors = require "mw.errors"
+local store = require "mw.core.store"
+local validate = require "mw.validate"
+
+local M = {}
+
+local options = { timeout = "duration" }
+
+local function check(what, sql, params, opts)
+  validate.arg(what, 1, "sql", sql, "string")
+  if params ~= nil then validate.arg(what, 2, "params", params, "table") end
+  if opts == nil then return nil end
+  opts = validate.options(what, opts, options)
+  return opts.timeout and validate.duration(what .. ": timeout", opts.timeout, true)
+end
+
+local function first(rows) return rows[1] end
+
+function M.query(sql, params, opts)
+  local timeout = check("mw.query", sql, params, opts)
+  return (errors.check(store.query("app", sql, params, timeout)))
+end
+
+function M.one(sql, params, opts)
+  local timeout = check("mw.one", sql, params, opts)
+  return first(errors.check(store.query("app", sql, params, timeout)))
+end
+
+---@class mw.Tx
+local Tx = {}
+Tx.__index = Tx
+Tx.__metatable = "mw.tx"
+
+local handles = setmetatable({}, { __mode = "k" })
+
+local function handle_of(tx, what)
+  local handle = handles[tx]
+  if not handle then errors.throw("invalid", what .. ": the transaction is over; use tx inside the function given to mw.transaction") end
+  return handle
+end
+
+function Tx:query(sql, params, opts)
+  local timeout = check("tx:query", sql, params, opts)
+  return (errors.check(handle_of(self, "tx:query"):query(sql, params, timeout)))
+end
+
+function Tx:one(sql, params, opts)
+  local timeout = check("tx:one", sql, params, opts)
+  return first(errors.check(handle_of(self, "tx:one"):query(sql, params, timeout)))
+end
+
+local function packed(...) return { n = select("#", ...), ... } end
+
+function M.transaction(fn, opts)
+  validate.arg("mw.transaction", 1, "fn", fn, "function")
+  opts = validate.options("mw.transaction", opts, options)
+  local timeout = opts.timeout and validate.duration("mw.transaction: timeout", opts.timeout, true)
+  local handle = errors.check(store.begin("app", timeout))
+  local tx = setmetatable({}, Tx)
+  handles[tx] = handle
+  local result = packed(errors.pcall(fn, tx))
+  handles[tx] = nil
+  if not result[1] then
+    handle:finish(false)
+    error(result[2], 0)
+  end
+  errors.check(handle:finish(true))
+  return unpack(result, 2, result.n)
+end
+
+return M
