@@ -342,7 +342,7 @@ static void note_failure(mw_pg_conn *conn) {
 static bool send_stmt(mw_pg_conn *conn, mw_pg_op *op, int i) {
   const mw_pg_stmt *stmt = &op->stmts[i];
   const mw_pg_params *p = &stmt->params;
-  if (!stmt->prepare) {
+  if (!stmt->prepare || op->rerun) {
     return PQsendQueryParams(conn->pg, stmt->sql, p->count, NULL, p->values, p->lengths, p->formats, 0);
   }
   bool is_new = false;
