@@ -430,9 +430,9 @@ static void test_what_is_due_is_claimed_oldest_first(void) {
   CHECK_INT(claim(&f, now_us, 10).count, 0);
   CHECK_INT(status_of(&f, ids[0]), MW_STATUS_RUNNING);
   mw_write sleeps = append(ids[0], 1, 1, MW_STATUS_SLEEPING);
-  sleeps.due_us = now_us + 5;
+  sleeps.due_us = now_us + hour_us / 2;
   CHECK_INT(commit(&f, sleeps).status, 0);
-  CHECK_INT(claim(&f, now_us, 10).next_due_us, now_us + 5);
+  CHECK_INT(claim(&f, now_us, 10).next_due_us, now_us + hour_us / 2);
   stop(&f);
   remove_dir(f.dir);
 }
@@ -536,7 +536,7 @@ static void test_errors_carry_the_words_and_the_state_of_the_database(void) {
   CHECK_INT(r.status, MW_ESQL);
   CHECK_STR(r.sqlstate, is_sqlite() ? "SQLITE_ERROR" : "42601");
   CHECK(strstr(r.text, "SELEC"));
-  CHECK_INT(ask(&f, MW_DB_APP, "SELECT 1; SELECT 2").status, is_sqlite() ? MW_EINVALID : MW_ESQL);
+  CHECK_INT(ask(&f, MW_DB_APP, "SELECT 1; SELECT 2").status, MW_EINVALID);
   mw_value bad = MW_VALUE_OF_TEXT(MW_STR("a\0b"));
   CHECK_INT(ask_with(&f, MW_DB_APP, (mw_query_opts){.sql = MW_STR("SELECT $1"), .params = &bad, .nparams = 1}).status, MW_EUTF8);
   bad = MW_VALUE_OF_TEXT(MW_STR("\xff"));
@@ -944,7 +944,7 @@ typedef struct run {
 
 static void on_run(int status, const mw_id *existing, const mw_err *err, void *arg) {
   run *r = arg;
-  if (status) r->w->failed++;
+  if (status && r->w->failed++ == 0) fprintf(stderr, "step %d: %s\n", r->step, err ? err->text : mw_err_text(status));
   if (status || r->step == 3) {
     r->w->done++;
     return;
@@ -954,13 +954,22 @@ static void on_run(int status, const mw_id *existing, const mw_err *err, void *a
   if (mw_store_write(r->w->f.client, &w, on_run, r)) r->w->done++, r->w->failed++;
 }
 
+/** Writes something harmless: on PostgreSQL a new client first has to connect. */
+static int probe(fixture *f) {
+  answer a = {0};
+  mw_code code = {MW_STR("probe"), MW_STR("1")};
+  if (mw_store_put_code(f->client, &code, 1, on_written, &a)) return MW_EUNAVAILABLE;
+  RUN_UNTIL(f->loop, a.done);
+  return a.status;
+}
+
 static void run_worker(void *arg) {
   worker *w = arg;
   static _Thread_local run runs[RUNS];
   w->f.loop = mw_loop_new("worker");
   mw_loop_hold(w->f.loop);
   w->f.client = mw_store_attach(w->f.store, w->f.loop);
-  RUN_UNTIL(w->f.loop, ask(&w->f, MW_DB_ENGINE, "SELECT 1").status == 0);
+  RUN_UNTIL(w->f.loop, probe(&w->f) == 0);
   for (int i = 0; i < RUNS; i++) {
     runs[i] = (run){.w = w, .id = mw_id_new()};
     mw_write create_it = create(runs[i].id, MW_STATUS_RUNNING);
