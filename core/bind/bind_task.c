@@ -11,6 +11,8 @@
 //   check(what)                                         raises where a wait cannot work
 //   what() -> text | nil         is_current() -> boolean      loading() -> boolean
 //   local_set(value)             local_get() -> value         one value a task
+//   on_fail(fn, arg)             fn(arg, err) is called, outside of any task, when this one ends by an error, a kill or a cancel
+//   is_cancelled() -> boolean    the running task is cancelled, killed or out of time: no wait will work
 
 #include <lauxlib.h>
 #include <math.h>
@@ -196,11 +198,25 @@ static int l_local_get(lua_State *L) {
   return 1;
 }
 
+static int l_on_fail(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  mw_task_set_on_fail(L, check_task(L, "on_fail"));
+  return 0;
+}
+
+static int l_is_cancelled(lua_State *L) {
+  mw_task *task = mw_task_current(L);
+  lua_pushboolean(L, task && mw_task_is_cancelled(task));
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"spawn", l_spawn},           {"sleep", l_sleep},         {"token", l_token}, {"park", l_park},
     {"wake", l_wake},             {"left", l_left},           {"check", l_check}, {"what", l_what},
     {"set_timeout", l_set_timeout}, {"is_current", l_is_current}, {"loading", l_loading},
-    {"local_set", l_local_set},   {"local_get", l_local_get}, {NULL, NULL},
+    {"local_set", l_local_set},   {"local_get", l_local_get}, {"on_fail", l_on_fail},
+    {"is_cancelled", l_is_cancelled}, {NULL, NULL},
 };
 
 static const luaL_Reg handle_methods[] = {{"cancel", l_handle_cancel}, {"done", l_handle_done}, {NULL, NULL}};

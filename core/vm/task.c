@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "loop/loop.h"
 #include "vm/vm_impl.h"
 
@@ -37,7 +38,7 @@ static mw_task *acquire(mw_vm *vm) {
     t = MW_NEW(mw_task);
     t->vm = vm;
     t->co_ref = LUA_NOREF;
-    t->doom.ref = t->wake_ref = t->local_ref = LUA_NOREF;
+    t->doom.ref = t->wake_ref = t->local_ref = t->fail_ref = LUA_NOREF;
     mw_list_init(&t->ready);
     mw_timer_init(&t->wait, mw_task_on_wait_over, t);
     mw_timer_init(&t->timer, on_deadline, t);
@@ -148,11 +149,42 @@ static void drop_coroutine(mw_task *t) {
   t->co_ref = LUA_NOREF;
 }
 
+static void forget(mw_task *t, int *ref) {
+  if (*ref != LUA_NOREF) luaL_unref(t->vm->L, LUA_REGISTRYINDEX, *ref);
+  *ref = LUA_NOREF;
+}
+
 static void forget_values(mw_task *t) {
   t->park_serial++;
-  if (t->wake_ref != LUA_NOREF) luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->wake_ref);
-  if (t->local_ref != LUA_NOREF) luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->local_ref);
-  t->wake_ref = t->local_ref = LUA_NOREF;
+  forget(t, &t->wake_ref);
+  forget(t, &t->local_ref);
+  forget(t, &t->fail_ref);
+}
+
+// The error is on top of the main coroutine and stays there.
+static void call_on_fail(mw_task *t) {
+  mw_vm *vm = t->vm;
+  lua_State *L = vm->L;
+  mw_err err;
+  if (t->fail_ref == LUA_NOREF || !lua_checkstack(L, 6)) return;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->fail_ref);
+  forget(t, &t->fail_ref);
+  lua_rawgeti(L, -1, 1);
+  lua_rawgeti(L, -2, 2);
+  lua_pushvalue(L, -4); // error, {fn, arg}, fn, arg, error
+  if (mw_vm_call(vm, 2, 0, &err))
+    mw_log(MW_LOG_ERROR, "vm", "what had to follow a failed task failed too", MW_LOG_S("task", mw_task_what(t)),
+           MW_LOG_S("error", err.text));
+  lua_pop(L, 1);
+}
+
+void mw_task_set_on_fail(lua_State *L, mw_task *task) {
+  lua_createtable(L, 2, 0); // fn, arg, {}
+  lua_insert(L, -3);
+  lua_rawseti(L, -3, 2);
+  lua_rawseti(L, -2, 1);
+  forget(task, &task->fail_ref);
+  task->fail_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 static void finish(mw_task *t, int status) {
@@ -163,7 +195,10 @@ static void finish(mw_task *t, int status) {
   if (status) {
     said = &err;
     mw_vm_keep_trace(vm, t->co);
-    status = mw_vm_status_error(t->co, status, &err);
+    lua_xmove(t->co, vm->L, 1); // after a stack overflow there is no room on its own
+    status = mw_vm_status_error(vm->L, status, &err);
+    call_on_fail(t);
+    lua_xmove(vm->L, t->co, 1);
   }
   if (t->opts.done) t->opts.done(t, t->co, status, said ? said : &no_error, t->opts.arg);
   if (status) drop_coroutine(t);

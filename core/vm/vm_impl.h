@@ -55,6 +55,7 @@ struct mw_task {
   uint64_t park_serial; // of the next park
   int wake_ref;         // values of a wake that came before its park
   int local_ref;        // the Lua value of mw_task_set_local
+  int fail_ref;         // {fn, arg} of mw_task_set_on_fail
   mw_vm_doom doom;
 };
 

@@ -176,6 +176,25 @@ static void a_retired_state_is_handed_back_when_its_last_task_is_gone(void) {
   CHECK(o.calls == 1 && strcmp(o.text, "") == 0);
 }
 
+static void a_failed_task_tells_who_asked_for_it(void) {
+  mw_vm *vm = new_vm(0);
+  outcome o;
+  start(vm, "local t = require 'mw.core.task'; t.on_fail(function() seen = 'replaced' end) t.on_fail(function(a, e) seen = a .. e.code .. tostring(t.what()) "
+            "t.spawn(function() t.sleep(0) seen = seen .. '!' end, 'after') end, 'arg ') error(select(2, t.sleep(100)), 0)", 10, &o);
+  RUN_UNTIL(loop, o.calls == 1 && mw_vm_tasks(vm) == 0);
+  CHECK_INT(o.status, MW_ETIMEOUT);
+  start(vm, "return seen", 0, &o);
+  CHECK_STR(o.text, "arg timeoutnil!");
+  start(vm, "local t = require 'mw.core.task'; t.on_fail(function() seen = 'wrong' end) return 1", 0, &o);
+  start(vm, "local t = require 'mw.core.task'; t.on_fail(function() error('oh') end) error('first')", 0, &o);
+  CHECK(strstr(o.err.text, "first"));
+  start(vm, "local t = require 'mw.core.task'; t.on_fail(function(_, e) seen = e end) local function f() return 1 + f() end f()", 0, &o);
+  CHECK(strstr(o.err.text, "stack overflow"));
+  start(vm, "return seen:match('stack overflow')", 0, &o);
+  CHECK_STR(o.text, "stack overflow");
+  finish(vm);
+}
+
 static int push_much(lua_State *L, void *arg) {
   lua_pushstring(L, arg);
   if (strcmp(arg, "fail") == 0) return luaL_error(L, "a push failed");
@@ -242,6 +261,7 @@ int main(int argc, char **argv) {
       TEST(a_wait_names_what_it_cannot_do_outside_of_tasks_and_inside_callbacks),
       TEST(a_memory_bomb_fails_and_the_state_goes_on),
       TEST(a_retired_state_is_handed_back_when_its_last_task_is_gone),
+      TEST(a_failed_task_tells_who_asked_for_it),
       TEST(results_are_pushed_under_protection),
       TEST(starting_and_ending_a_task_is_cheap),
   };
