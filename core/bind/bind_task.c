@@ -149,8 +149,8 @@ static int l_wake(lua_State *L) {
 static int l_left(lua_State *L) {
   mw_task *task = mw_task_current(L);
   int64_t ms = task ? mw_task_left_ms(task) : INT64_MAX;
-  if (ms == INT64_MAX) return 0;
-  lua_pushnumber(L, (double)ms / 1000);
+  if (ms == INT64_MAX) lua_pushnil(L);
+  else lua_pushnumber(L, (double)ms / 1000);
   return 1;
 }
 
@@ -179,8 +179,8 @@ static int l_check(lua_State *L) {
 
 static int l_what(lua_State *L) {
   mw_task *task = mw_task_current(L);
-  if (!task) return 0;
-  lua_pushstring(L, mw_task_what(task));
+  if (task) lua_pushstring(L, mw_task_what(task));
+  else lua_pushnil(L);
   return 1;
 }
 
@@ -193,8 +193,8 @@ static int l_local_set(lua_State *L) {
 
 static int l_local_get(lua_State *L) {
   mw_task *task = mw_task_current(L);
-  if (!task) return 0;
-  mw_task_push_local(L, task);
+  if (task) mw_task_push_local(L, task);
+  else lua_pushnil(L);
   return 1;
 }
 
