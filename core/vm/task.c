@@ -194,7 +194,8 @@ static void finish(mw_task *t, int status) {
   mw_timer_stop(&t->timer);
   if (status) {
     said = &err;
-    mw_vm_keep_trace(vm, t->co);
+    // An error object says where it came from, and some are everyday answers (a request that is not valid).
+    if (!lua_istable(t->co, -1) || t->doom.code == MW_EKILLED) mw_vm_keep_trace(vm, t->co);
     lua_xmove(t->co, vm->L, 1); // after a stack overflow there is no room on its own
     status = mw_vm_status_error(vm->L, status, &err);
     call_on_fail(t);

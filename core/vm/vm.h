@@ -58,7 +58,7 @@ bool mw_vm_is_loading(const mw_vm *vm);
 void mw_vm_set_loading(mw_vm *vm, bool loading);
 /** False once a newer generation serves. Workflows look at it between steps. */
 bool mw_vm_is_current(const mw_vm *vm);
-/** Marks it old. When its last task is gone, or after `drain_ms` when the rest is cancelled, `cb(vm, arg)` is called on the
+/** Marks an adopted vm old. When its last task is gone, or after `drain_ms` when the rest is cancelled, `cb(vm, arg)` is called on the
  *  adopting loop (later, never at once); the callee may free it then, best on another thread. */
 void mw_vm_retire(mw_vm *vm, int64_t drain_ms, void (*cb)(mw_vm *vm, void *arg), void *arg);
 
@@ -79,7 +79,7 @@ int mw_vm_read_error(lua_State *L, int index, mw_err *err);
 
 /** The code of base/err.h with that short name ("timeout"); MW_ELUA for any other word. */
 int mw_vm_code_of(const char *name);
-/** Traceback of the last call or task that failed; valid until the next one fails. For logs. */
+/** Traceback of the last call or task that failed by other than an error object; valid until the next one. For logs. */
 const char *mw_vm_traceback(mw_vm *vm);
 
 /** For the `modules` of a state: registers `open` (it returns the module's table) as `require(name)`. */

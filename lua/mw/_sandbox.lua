@@ -224,11 +224,10 @@ end
 native.interpret(read_pieces)
 
 -- A chunk must not look like one of ours in messages.
-local function chunk_name(name, source)
+local function chunk_name(name)
   if name == nil then return "=(load)" end
   name = tostring(name)
-  if name:sub(1, 4) == "@lua" then return "=" .. name:sub(2) end
-  return name
+  return name:find("^[@=]lua/") and "=(load)" or name
 end
 
 local function new_load(env)
@@ -242,7 +241,7 @@ local function new_load(env)
     end
     if mode ~= nil and not tostring(mode):find("t", 1, true) then return nil, "only text chunks can be loaded" end
     if given ~= nil and type(given) ~= "table" then error("bad argument #4 to 'load' (table expected)", 2) end
-    return native.load(source, chunk_name(name, source), given or env)
+    return native.load(source, chunk_name(name), given or env)
   end
 end
 

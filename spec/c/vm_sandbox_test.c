@@ -10,6 +10,7 @@
 #include "vm/watchdog.h"
 
 static mw_watchdog *watchdog;
+static const char *program;
 static atomic_int stuck, recovered;
 
 #ifdef __SANITIZE_THREAD__
@@ -320,6 +321,38 @@ static void any_failed_allocation_leaves_the_state_in_order(void) {
 #endif
 }
 
+static int l_hang(lua_State *L) {
+  for (volatile int i = 0;; i++) {
+  }
+  return 0;
+}
+
+// The program that a_c_call_that_never_returns_ends_the_process runs.
+static void hang(void) {
+  mw_watchdog_conf conf = {.soft_ms = 20, .hard_ms = 60};
+  watchdog = mw_watchdog_start(&conf);
+  mw_watchdog_add_thread(watchdog, 0);
+  mw_vm *vm = new_vm(0);
+  lua_pushcfunction(mw_vm_lua(vm), l_hang);
+  lua_setglobal(mw_vm_lua(vm), "hang");
+  outcome o;
+  start(vm, "local x = 1\nhang()\nreturn x", 0, &o);
+}
+
+static void a_c_call_that_never_returns_ends_the_process(void) {
+#ifndef CANNOT_KILL
+  char command[600], text[4096] = "";
+  snprintf(command, sizeof command, "%s --hang 2>&1", program);
+  FILE *pipe = popen(command, "r");
+  CHECK(pipe);
+  size_t len = fread(text, 1, sizeof text - 1, pipe);
+  text[len] = 0;
+  CHECK(pclose(pipe) != 0);
+  CHECK(strstr(text, "does not return"));
+  CHECK(strstr(text, "plugins/spec.lua:2"));
+#endif
+}
+
 typedef struct arguments {
   int argc, rc;
   char **argv;
@@ -328,6 +361,11 @@ typedef struct arguments {
 // On a thread with the stack that workers have.
 static void run(void *arg) {
   arguments *a = arg;
+  program = a->argv[0];
+  if (a->argc > 1 && strcmp(a->argv[1], "--hang") == 0) {
+    hang();
+    return;
+  }
   loop = mw_loop_new("spec");
   mw_watchdog_conf conf = {.soft_ms = 100, .hard_ms = 30000, .on_stuck = on_stuck};
   watchdog = mw_watchdog_start(&conf);
@@ -350,6 +388,7 @@ static void run(void *arg) {
       TEST(a_coroutine_that_waits_belongs_to_its_task),
       TEST(a_wait_in_a_callback_names_the_function_and_the_fix),
       TEST(cancelling_passes_through_pcall),
+      TEST(a_c_call_that_never_returns_ends_the_process),
       TEST(any_failed_allocation_leaves_the_state_in_order),
   };
   a->rc = RUN_TESTS(a->argc, a->argv, tests);
