@@ -270,6 +270,8 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
     give_up(l, false, &own);
     mw_timer_start(l->groups->loop, &l->timer, TICK_MS);
     arm_tick(l->groups);
+    // After a fail-over this may be a standby now; another host of the URL, or the same one later, takes writes.
+    if (strcmp(sqlstate, "25006") == 0) mw_pg_writer_reject(l->groups->writer, &own);
   } else if ((status == MW_ESERIALIZE || is_plan_lost(sqlstate)) && ++g->tries < TRIES_MAX) {
     send_group(l);
   } else if (g->count > 1) {

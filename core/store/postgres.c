@@ -79,17 +79,23 @@ static void on_part_gone(void *arg) {
   mw_free(client);
 }
 
+static void close_client(void *arg) {
+  mw_pg_client *client = arg;
+  mw_pg_query_cancel_all(client);
+  mw_pg_tx_cancel_all(client);
+  mw_pg_pool_close(client->engine, on_part_gone, client);
+  mw_pg_pool_close(client->app, on_part_gone, client);
+  mw_pg_writer_close(client->writer, on_part_gone, client);
+}
+
+/** In the next turn, because the owner may call from within a callback of a part. */
 static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
   mw_pg_client *client = (mw_pg_client *)base;
   client->gone = cb;
   client->gone_arg = arg;
   client->closing = 3;
   base->on_state = NULL;
-  mw_pg_query_cancel_all(client);
-  mw_pg_tx_cancel_all(client);
-  mw_pg_pool_close(client->engine, on_part_gone, client);
-  mw_pg_pool_close(client->app, on_part_gone, client);
-  mw_pg_writer_close(client->writer, on_part_gone, client);
+  mw_loop_post(base->loop, close_client, client);
 }
 
 const mw_engine mw_engine_postgres = {
