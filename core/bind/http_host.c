@@ -187,7 +187,8 @@ static void on_request(mw_request *req, void *arg) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, x->entry->handler);
   push_values(L, x);
   int64_t timeout_ms = route->timeout_ms ? route->timeout_ms : host->opts.server.handler_timeout_ms;
-  mw_task_opts opts = {.what = x->entry->what, .timeout_ms = timeout_ms, .done = on_done, .arg = x, .data = x};
+  // The server ends the exchange first; the task, which may look at what it has left, a moment later.
+  mw_task_opts opts = {.what = x->entry->what, .timeout_ms = timeout_ms + 5, .done = on_done, .arg = x, .data = x};
   mw_task *task = mw_task_start(state->vm, 2, &opts);
   if (task) x->task = task;
 }
