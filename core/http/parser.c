@@ -3,19 +3,22 @@
 
 #include <llhttp.h>
 
-enum { REFUSE_TOO_MANY = 1, REFUSE_SPACE = 2 };
+enum { REFUSE_TOO_MANY = 1, REFUSE_SPACE, REFUSE_NAME };
 
 typedef struct parse {
   llhttp_t llhttp; // first, so that callbacks find the rest
   mw_head *head;
   int refused;
+  bool named; // a field waits for its value
 } parse;
 
 static int on_field(llhttp_t *llhttp, const char *at, size_t len) {
   parse *p = (parse *)llhttp;
   mw_head *head = p->head;
   if (head->count == MW_STRICT_MAX_FIELDS) p->refused = REFUSE_TOO_MANY;
+  else if (len == 0) p->refused = REFUSE_NAME;
   else if (at[len] != ':') p->refused = REFUSE_SPACE;
+  p->named = true;
   if (p->refused) return -1;
   head->fields[head->count++] = (mw_header){{at, len}, {at + len, 0}};
   return 0;
@@ -23,6 +26,11 @@ static int on_field(llhttp_t *llhttp, const char *at, size_t len) {
 
 static int on_value(llhttp_t *llhttp, const char *at, size_t len) {
   parse *p = (parse *)llhttp;
+  if (!p->named) { // llhttp says nothing of an empty name
+    p->refused = REFUSE_NAME;
+    return -1;
+  }
+  p->named = false;
   p->head->fields[p->head->count - 1].value = mw_str_of(at, len);
   return 0;
 }
@@ -34,7 +42,9 @@ static int explain(const parse *p, const char **why) {
     *why = "there are more than 100 header fields";
     return 431;
   }
-  *why = p->refused == REFUSE_SPACE ? "a header name is not followed directly by its colon" : llhttp_get_error_reason(&p->llhttp);
+  *why = p->refused == REFUSE_SPACE  ? "a header name is not followed directly by its colon"
+         : p->refused == REFUSE_NAME ? "a header has no name"
+                                     : llhttp_get_error_reason(&p->llhttp);
   if (!*why || !**why) *why = "the request is not valid HTTP";
   return 400;
 }
@@ -47,6 +57,7 @@ static int read_fields(mw_head *head, mw_str text, const char **why) {
   llhttp_set_lenient_transfer_encoding(&p.llhttp, 1);
   p.head = head;
   p.refused = 0;
+  p.named = false;
   llhttp_errno_t rc = llhttp_execute(&p.llhttp, text.ptr, text.len);
   if (rc != HPE_OK && rc != HPE_PAUSED_UPGRADE) return explain(&p, why);
   for (size_t i = 0; i < head->count; i++) {

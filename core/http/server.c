@@ -107,7 +107,7 @@ static void finish_drain(void *arg) {
 static void check_drained(mw_server *server) {
   if (!server->draining || !server->drained || server->stats.connections) return;
   mw_timer_stop(&server->drain_timer);
-  mw_loop_defer(server->loop, finish_drain, server);
+  mw_loop_post(server->loop, finish_drain, server);
 }
 
 void server_conn_gone(mw_server *server) {
@@ -125,12 +125,8 @@ void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg),
   server->drained_arg = arg;
   if (!server->draining) {
     server->draining = true;
-    MW_LIST_EACH(&server->ports, node) {
-      port *p = MW_CONTAINER(node, port, node);
-      mw_listener *listener = p->listener;
-      p->listener = NULL;
-      mw_listener_close(listener, false);
-    }
+    // A closed listener lives on until its last connection is released.
+    MW_LIST_EACH(&server->ports, node) mw_listener_close(MW_CONTAINER(node, port, node)->listener, false);
     MW_LIST_EACH(&server->conns, node) conn_close_if_idle(MW_CONTAINER(node, conn, node));
   }
   if (server->stats.connections) mw_timer_start(server->loop, &server->drain_timer, bound_ms);
