@@ -1,22 +1,30 @@
 -- SPDX-License-Identifier: MIT
--- The imperative form of a workflow: ordinary Lua around steps. Each step's result is recorded; after a restart the function runs again
--- and gets the recorded results back.
+
+-- A durable workflow written as a function. The body runs again from the top after a crash; finished steps return what they returned
+-- then, so loops and branches are ordinary Lua. What differs from run to run comes from ctx: ctx:now(), ctx:random(), ctx:uuid().
 --
---   curl -d '{"name":"onboarding","input":{"name":"Ada","team":["Bob","Eve"]}}' -H 'content-type: application/json' \
---     http://127.0.0.1:9400/api/trigger
+--   curl -d '{"workflow":"onboarding","input":{"email":"ada@example.com","lists":["news","tips"]}}' \
+--        -H 'content-type: application/json' http://127.0.0.1:9400/api/v1/executions
 
 local mw = require "mw"
 
 mw.workflow("onboarding", function(ctx, input)
-  local account = ctx:step("create_account", function()
-    return { id = mw.uuid(), name = input.name }
+  local user = ctx:step("create", function()
+    return { id = mw.uuid(), email = input.email }
   end)
-  local invited = mw.array {}
-  for _, name in ipairs(input.team or {}) do
-    invited[#invited + 1] = ctx:step("invite", function()
-      mw.log.info("invited", { name = name, account = account.id })
-      return name
-    end, { retries = 5 })
+
+  local subscribed = {}
+  for _, list in ipairs(input.lists or {}) do
+    -- "subscribe", "subscribe#2", …: each one is a step of its own
+    local ok, err = pcall(ctx.step, ctx, "subscribe", function()
+      if list == "closed" then error(mw.error("closed", "this list takes nobody", { retryable = false })) end
+      return list
+    end, { retries = 2, timeout = "5s" })
+    if ok then subscribed[#subscribed + 1] = list else mw.log.warn("not subscribed", { list = list, why = err.message }) end
   end
-  return { account = account.id, invited = invited }
+
+  ctx:step("welcome", function()
+    mw.log.info("welcome mail sent", { to = user.email, lists = #subscribed })
+  end)
+  return { user = user.id, lists = mw.array(subscribed), at = ctx:now() }
 end)

@@ -66,7 +66,7 @@ end
 local function count(query, limit)
   local params = {}
   local where = table.concat(conditions(query, params), " AND ")
-  local rows = select(string.format("SELECT count(*) AS n FROM (SELECT 1 FROM executions WHERE %s LIMIT %d) AS some", where, limit + 1), params)
+  local rows = select(string.format("SELECT count(*) AS n FROM (SELECT 1 FROM {{schema}}.executions WHERE %s LIMIT %d) AS some", where, limit + 1), params)
   local n = tonumber(rows[1].n)
   return math.min(n, limit), n > limit
 end
@@ -84,14 +84,14 @@ local function summary(row)
   }
 end
 
-local SUMMARY = "mw_uuid_text(id) AS id, workflow, status, external_id, error, created_us, started_us, finished_us"
+local SUMMARY = "id, workflow, status, external_id, error, created_us, started_us, finished_us"
 
 local function list(_, res, args)
   local query, params = args.query, {}
   if query.cursor and not query.cursor:find(UUID) then errors.throw("invalid", "the cursor is not one that a list gave as `next`") end
   local limit, where = query.limit or DEFAULT_LIMIT, conditions(query, params)
-  if query.cursor then where[#where + 1] = "id < mw_uuid(" .. placeholder(params, query.cursor) .. ")" end
-  local rows = select(string.format("SELECT %s FROM executions WHERE %s ORDER BY id DESC LIMIT %d", SUMMARY, table.concat(where, " AND "),
+  if query.cursor then where[#where + 1] = "id < " .. placeholder(params, { id = query.cursor }) end
+  local rows = select(string.format("SELECT %s FROM {{schema}}.executions WHERE %s ORDER BY id DESC LIMIT %d", SUMMARY, table.concat(where, " AND "),
     limit + 1), params)
   local items = json.array {}
   for i = 1, math.min(#rows, limit) do items[i] = summary(rows[i]) end
@@ -102,8 +102,8 @@ end
 -- ---- one execution ----
 
 local function find(id)
-  local rows = select("SELECT " .. SUMMARY .. ", bundle, seed, input, output, due_us FROM executions WHERE app = $1 AND id = mw_uuid($2)",
-    { "default", id })
+  local rows = select("SELECT " .. SUMMARY .. ", bundle, seed, input, output, due_us FROM {{schema}}.executions WHERE app = $1 AND id = $2",
+    { "default", { id = id } })
   return rows[1]
 end
 

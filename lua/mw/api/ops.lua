@@ -41,17 +41,15 @@ local function problem_html(problem)
 end
 
 local function problems_html(report)
-  local err = type(report.error) == "table" and report.error or nil
-  local list = err and (err.errors or { err }) or report.errors or {}
-  if #list == 0 then return "" end
-  local out = { "<h2>Load errors</h2>" }
-  for _, problem in ipairs(list) do out[#out + 1] = problem_html(problem) end
+  if #report.errors == 0 then return "" end
+  local out = { "<h2>Load errors</h2><p>The version before keeps serving.</p>" }
+  for _, problem in ipairs(report.errors) do out[#out + 1] = problem_html(problem) end
   return table.concat(out)
 end
 
 local function plugin_rows(report)
   local rows = {}
-  for i, plugin in ipairs(report.plugins or {}) do
+  for i, plugin in ipairs(report.plugins) do
     local kinds = {}
     for _, declaration in ipairs(plugin.declarations or {}) do kinds[#kinds + 1] = declaration.kind .. " " .. declaration.name end
     rows[i] = { plugin.name, plugin.file, table.concat(kinds, ", ") }

@@ -24,12 +24,11 @@ end
 
 local function plugins(_, res)
   local report = runtime.plugins()
-  local items = json.array(report.plugins or {})
-  res:json { generation = report.generation, items = items, error = report.error or json.null, next = json.null, total = #items }
+  res:json { generation = report.generation, items = report.plugins, errors = report.errors, next = json.null, total = #report.plugins }
 end
 
 local function first_problem(report)
-  local problem = report.errors and report.errors[1] or report.error
+  local problem = report.errors and report.errors[1]
   if type(problem) ~= "table" then return "the plugins do not load" end
   local where = problem.file and problem.file .. (problem.line and ":" .. problem.line or "") .. ": " or ""
   return where .. tostring(problem.message)

@@ -35,7 +35,6 @@ local validate = require "mw.validate"
 local M = {}
 
 local BODY = { body = true } -- the task's context while body code runs: public effects refuse then
-local RUN = R.RUN
 local MAX_STEPS = 10000
 
 local function leave(run)
@@ -169,7 +168,7 @@ end
 local Body = { __metatable = "mw.context" }
 
 local function run_of(ctx, what)
-  local run = type(ctx) == "table" and rawget(ctx, RUN)
+  local run = ctx ~= nil and R.run_of[ctx]
   if not run then errors.throw("invalid", "write ctx:" .. what .. "(…) with a colon") end
   if run.over then error(run.over, 0) end
   if run.phase ~= "body" then
@@ -225,7 +224,7 @@ end
 
 function Body.__index(ctx, key)
   if key == "input" then
-    local value = payload.decode(ctx[RUN].input_text)
+    local value = payload.decode(R.run_of[ctx].input_text)
     ctx.input = value
     return value
   end
@@ -248,7 +247,8 @@ end
 function M.drive(run)
   run.order, run.cursor, run.uses, run.virtual, run.pending, run.generator, run.over = run.state.order, 0, {}, 0, nil, nil, nil
   run.results, run.step = {}, nil
-  local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results, [RUN] = run }, Body)
+  local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results }, Body)
+  R.run_of[ctx] = run
   enter(run)
   local ok, value = errors.pcall(run.def.body, ctx, ctx.input)
   leave(run)

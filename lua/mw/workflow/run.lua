@@ -32,7 +32,7 @@ M.MAX_INTERRUPTIONS = 10
 local SHORT_WAIT_US = 1e6
 local COMMIT_RETRY_S = 1
 
-local now_us, append = runtime.now_us, store.append
+local now_us, append, lease_left = runtime.now_us, store.append, store.lease_left
 local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
 local floor, max = math.floor, math.max
 
@@ -62,8 +62,9 @@ local elapsed = M.elapsed
 
 -- ---- what a step's function gets ----
 
-local RUN = {} -- key of the run in a context
-M.RUN = RUN
+-- The run of a context: beside it, because plugins can read every field of theirs.
+local run_of = setmetatable({}, { __mode = "k" })
+M.run_of = run_of
 
 local waits = { "sleep", "sleep_until", "wait_for", "call", "all", "map", "step", "trigger", "transaction", "now", "random", "uuid" }
 local refused = {}
@@ -77,7 +78,7 @@ end
 local Context = { __metatable = "mw.context" }
 
 function Context.__index(ctx, key)
-  local run = ctx[RUN]
+  local run = run_of[ctx]
   if key == "input" then
     local value = payload.decode(run.input_text)
     ctx.input = value
@@ -92,9 +93,11 @@ function Context.__index(ctx, key)
 end
 
 local function new_context(run, step)
-  return setmetatable({
-    id = run.id, workflow = run.workflow, step = step.name, attempt = run.attempt, results = run.results, [RUN] = run,
+  local ctx = setmetatable({
+    id = run.id, workflow = run.workflow, step = step.name, attempt = run.attempt, results = run.results,
   }, Context)
+  run_of[ctx] = run
+  return ctx
 end
 
 -- ---- commits ----
@@ -146,9 +149,10 @@ end
 
 local commit = M.commit
 
---- True when this state may begin nothing more: a newer generation serves, or the server drains.
+--- True when nothing more may begin here: a newer generation serves, the server drains, or the node's lease may run out (fencing
+--- protects writes, not what a step does outside).
 function M.must_yield(run)
-  return not is_current() or run.engine.is_stopped()
+  return not is_current() or run.engine.is_stopped() or lease_left() <= 0
 end
 
 --- Gives the run back, due at `due_us`; whoever claims it goes on.

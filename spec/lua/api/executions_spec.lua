@@ -28,8 +28,9 @@ describe("executions in the API", function()
       for i = #server.store.order, 1, -1 do
         local row = server.store.rows[server.store.order[i]]
         local is_page = sql:find("ORDER BY", 1, true)
-        local wanted = row.id == params[2]
-        if is_page then wanted = not params[2] or row.id < params[2] end
+        local id = params[2] and params[2].id
+        local wanted = row.id == id
+        if is_page then wanted = not id or row.id < id end
         if wanted then rows[#rows + 1] = row end
       end
       return rows
@@ -173,8 +174,8 @@ describe("executions in the API", function()
 
   it("shows plugins and load errors on /ops, escaped", function()
     server.plugins = {
-      generation = 1, plugins = { { name = "a", file = "plugins/a.lua", declarations = {} } },
-      error = { errors = { { file = "plugins/b.lua", line = 2, message = "<script>" } } },
+      serving = { generation = 1, plugins = { { name = "a", file = "plugins/a.lua", declarations = {} } } },
+      failed = { errors = { { file = "plugins/b.lua", line = 2, message = "<script>" } } },
     }
     local answer = get("/ops")
     assert.match("plugins/b.lua:2", answer.text, 1, true)
