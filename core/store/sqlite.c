@@ -133,7 +133,9 @@ static void answer_member(mw_sqlite_member *m) {
 
 static void free_tx(mw_sqlite_tx *tx) {
   mw_list_remove(&tx->client_node);
-  mw_free(tx);
+  bool kept = tx->orphaned && !tx->released;
+  if (kept) tx->base.client = &tx->orphan;
+  else mw_free(tx);
 }
 
 static int end_tx(mw_sqlite_tx *tx, bool commit, mw_tx_cb cb, void *arg);
@@ -451,7 +453,7 @@ static int begin(mw_store_client *base, mw_db db, int64_t timeout_ms, mw_tx_cb c
 static int tx_query(mw_tx *handle, const mw_query_opts *opts, mw_query_cb cb, void *arg) {
   mw_sqlite_tx *tx = (mw_sqlite_tx *)handle;
   mw_sqlite_client *client = client_of(tx->base.client);
-  if (client->closing) return MW_ECANCELED;
+  if (tx->orphaned) return MW_ECANCELED;
   if (tx->pending || tx->ending) return MW_EINVALID;
   mw_sqlite_query *q = new_query(client, MW_SQLITE_TX_QUERY, opts, arg);
   q->file = tx->file;
@@ -477,8 +479,16 @@ static int end_tx(mw_sqlite_tx *tx, bool commit, mw_tx_cb cb, void *arg) {
   return 0;
 }
 
+/** The owner lets go of a transaction that was rolled back, or is about to be, because its client is gone. */
+static int release_orphan(mw_sqlite_tx *tx) {
+  tx->released = true;
+  if (tx->base.client == &tx->orphan) mw_free(tx);
+  return MW_ECANCELED;
+}
+
 static int tx_end(mw_tx *handle, bool commit, mw_tx_cb cb, void *arg) {
   mw_sqlite_tx *tx = (mw_sqlite_tx *)handle;
+  if (tx->orphaned) return release_orphan(tx);
   if (tx->ending) return MW_EINVALID;
   if (tx->pending) stop_query(tx->pending, MW_ECANCELED);
   return end_tx(tx, commit, cb, arg);
@@ -518,7 +528,10 @@ static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
   MW_LIST_EACH(&client->txs, node) {
     mw_sqlite_tx *tx = MW_CONTAINER(node, mw_sqlite_tx, client_node);
     bool begins = tx->pending && tx->pending->job.kind == MW_SQLITE_BEGIN;
-    if (!tx->ending && !begins) end_tx(tx, false, NULL, NULL);
+    if (tx->ending || begins) continue;
+    tx->orphaned = true;
+    tx->orphan = *base;
+    end_tx(tx, false, NULL, NULL);
   }
   if (client->flush_due) return; // its turn's end hands over what is collected, then looks whether it can close
   client->flush_due = true;

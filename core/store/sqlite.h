@@ -144,6 +144,9 @@ struct mw_sqlite_tx {
   const char *doom_state;
   mw_sqlite_query *pending; // the loop's: one at a time
   bool ending;
+  bool orphaned;          // its client is gone before its owner ended it, who still has the pointer
+  bool released;          // the owner of an orphan has let go of it
+  mw_store_client orphan; // stands for the client then
 };
 
 // ---- files (sqlite_file.c) ----

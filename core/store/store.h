@@ -60,7 +60,8 @@ mw_store *mw_store_client_store(const mw_store_client *client);
 
 /** Makes a worker's door. The owner's thread only, like all that follows. */
 mw_store_client *mw_store_attach(mw_store *store, mw_loop *loop);
-/** Cancels what is under way (callbacks come with MW_ECANCELED), then closes; `cb` (may be NULL) when it is gone. */
+/** Cancels what is under way (callbacks come with MW_ECANCELED; an engine write that had been handed over answers how it ended), then
+ *  closes; `cb` (may be NULL) when it is gone. */
 void mw_store_detach(mw_store_client *client, void (*cb)(void *arg), void *arg);
 /** `cb` is called on this client's loop whenever the engine database comes up or goes away. One a client. */
 void mw_store_on_state(mw_store_client *client, void (*cb)(bool up, void *arg), void *arg);
@@ -91,5 +92,7 @@ int mw_store_begin(mw_store_client *client, mw_db db, int64_t timeout_ms, mw_tx_
 /** As mw_store_query, one at a time. An error on PostgreSQL dooms the transaction; on SQLite the statement alone is undone, and
  *  for the same behaviour the transaction is doomed as well. */
 int mw_tx_query(mw_tx *tx, const mw_query_opts *opts, mw_query_cb cb, void *arg);
-/** Commits or rolls back and frees the transaction; `cb` with the outcome. A doomed one answers the error that doomed it. */
+/** Commits or rolls back and frees the transaction; `cb` with the outcome. A doomed one answers the error that doomed it. When its
+ *  client was detached meanwhile it has been rolled back: this frees it and returns or answers MW_ECANCELED (store and loop must still
+ *  be there). */
 int mw_tx_end(mw_tx *tx, bool commit, mw_tx_cb cb, void *arg);

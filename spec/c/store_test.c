@@ -774,6 +774,14 @@ static void test_detaching_cancels_what_is_under_way(void) {
   RUN_UNTIL(loop, gone);
   for (int i = 0; i < 4; i++) CHECK_INT(queries[i].status, MW_ECANCELED);
   CHECK(a.done);
+  result late = {0};
+  if (mw_tx_query(tx, &(mw_query_opts){.sql = MW_STR("SELECT 1")}, on_rows, &late)) late.done = true, late.status = MW_ECANCELED;
+  RUN_UNTIL(loop, late.done);
+  CHECK_INT(late.status, MW_ECANCELED);
+  tx_state end = {0};
+  if (mw_tx_end(tx, true, on_tx, &end)) end.done = true, end.status = MW_ECANCELED;
+  RUN_UNTIL(loop, end.done);
+  CHECK_INT(end.status, MW_ECANCELED);
   mw_loop_unhold(loop);
   mw_loop_free(loop);
   CHECK_INT(ask(&f, MW_DB_APP, "SELECT a FROM mw_spec_tx").count, 0); // its transaction was rolled back
