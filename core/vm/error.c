@@ -26,6 +26,11 @@ static void push_metatable(lua_State *L) {
 }
 
 void mw_vm_push_error(lua_State *L, int code, const char *message) {
+  char where[200];
+  mw_vm_push_error_at(L, code, message, mw_vm_where(L, where, sizeof where) ? where : NULL);
+}
+
+void mw_vm_push_error_at(lua_State *L, int code, const char *message, const char *where) {
   mw_vm *vm = mw_vm_of(L);
   if (!lua_checkstack(L, 8)) luaL_error(L, "stack overflow");
   if (vm) mw_vm_lift(vm);
@@ -36,8 +41,7 @@ void mw_vm_push_error(lua_State *L, int code, const char *message) {
   lua_setfield(L, -2, "message");
   lua_pushboolean(L, mw_err_is_retryable(code));
   lua_setfield(L, -2, "retryable");
-  char where[200];
-  if (mw_vm_where(L, where, sizeof where)) {
+  if (where) {
     lua_pushstring(L, where);
     lua_setfield(L, -2, "where");
   }

@@ -20,8 +20,8 @@
 // lua_resume is called in one place, run(). A state runs one task at a time: what is started or resumed while Lua code of the same
 // state is on the C stack waits in vm->ready for the end of the loop's turn, so that tasks cannot nest C calls without end.
 //
-// A finished task keeps its coroutine and goes to the pool, so that a task costs neither malloc nor a new coroutine. One that failed
-// gives its coroutine to the collector: its stack may be huge and its frames are not unwound.
+// A finished task keeps its coroutine and goes to the pool, so that a task costs neither malloc nor a new coroutine. The coroutine of
+// one that failed goes to the collector, with all that its frames hold.
 
 #define MAX_SPARE 1024
 
@@ -29,6 +29,17 @@ static const mw_err no_error;
 
 static void on_deadline(mw_timer *timer, void *arg);
 static void finish(mw_task *t, int status);
+
+static void make_coroutine(mw_task *t) {
+  t->co = lua_newthread(t->vm->L);
+  t->co_ref = luaL_ref(t->vm->L, LUA_REGISTRYINDEX);
+}
+
+static void drop_coroutine(mw_task *t) {
+  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->co_ref);
+  t->co = NULL;
+  t->co_ref = LUA_NOREF;
+}
 
 static mw_task *acquire(mw_vm *vm) {
   mw_task *t = MW_LIST_POP(&vm->spare, mw_task, node);
@@ -43,10 +54,7 @@ static mw_task *acquire(mw_vm *vm) {
     mw_timer_init(&t->wait, mw_task_on_wait_over, t);
     mw_timer_init(&t->timer, on_deadline, t);
   }
-  if (!t->co) {
-    t->co = lua_newthread(vm->L);
-    t->co_ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);
-  }
+  if (!t->co) make_coroutine(t);
   t->refs = 1;
   mw_list_push(&vm->tasks, &t->node);
   vm->task_count++;
@@ -143,12 +151,6 @@ static void run_ready(void *arg) {
   mw_vm_task_gone(vm);
 }
 
-static void drop_coroutine(mw_task *t) {
-  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->co_ref);
-  t->co = NULL;
-  t->co_ref = LUA_NOREF;
-}
-
 static void forget(mw_task *t, int *ref) {
   if (*ref != LUA_NOREF) luaL_unref(t->vm->L, LUA_REGISTRYINDEX, *ref);
   *ref = LUA_NOREF;
@@ -196,14 +198,23 @@ static void finish(mw_task *t, int status) {
     said = &err;
     // An error object says where it came from, and some are everyday answers (a request that is not valid).
     if (!lua_istable(t->co, -1) || t->doom.code == MW_EKILLED) mw_vm_keep_trace(vm, t->co);
-    lua_xmove(t->co, vm->L, 1); // after a stack overflow there is no room on its own
+    // What its frames hold goes first: reporting the error needs memory, and its stack may be full.
+    char where[200];
+    bool located = status == LUA_ERRMEM && mw_vm_where(t->co, where, sizeof where);
+    lua_xmove(t->co, vm->L, 1);
+    drop_coroutine(t);
+    if (vm->refused) mw_vm_settle_memory(vm);
+    if (located) { // LuaJIT's own message has no place
+      lua_pop(vm->L, 1);
+      mw_vm_push_error_at(vm->L, MW_EMEMORY, "not enough memory", where);
+    }
     status = mw_vm_status_error(vm->L, status, &err);
     call_on_fail(t);
+    make_coroutine(t);
     lua_xmove(vm->L, t->co, 1);
   }
   if (t->opts.done) t->opts.done(t, t->co, status, said ? said : &no_error, t->opts.arg);
-  if (status) drop_coroutine(t);
-  else lua_settop(t->co, 0);
+  lua_settop(t->co, 0);
   if (t->doom.code) mw_vm_clear_doom(vm, &t->doom);
   forget_values(t);
   if (vm->refused) mw_vm_settle_memory(vm);

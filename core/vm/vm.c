@@ -136,9 +136,10 @@ void mw_vm_leave(mw_vm *vm, mw_vm_entry *entry) {
 bool mw_vm_where(lua_State *L, char *text, size_t size) {
   lua_Debug ar;
   for (int level = 0; level < 100 && lua_getstack(L, level, &ar); level++) {
-    if (!lua_getinfo(L, "Sl", &ar) || ar.source[0] != '@' || ar.currentline < 0) continue;
+    if (!lua_getinfo(L, "Sl", &ar) || ar.source[0] != '@') continue;
     if (strncmp(ar.source, "@lua/", 5) == 0) continue;
-    snprintf(text, size, "%s:%d", ar.source + 1, ar.currentline);
+    // Where a dead coroutine failed is not known any more, only in which function.
+    snprintf(text, size, "%s:%d", ar.source + 1, ar.currentline > 0 ? ar.currentline : ar.linedefined);
     return true;
   }
   return false;

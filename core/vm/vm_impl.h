@@ -125,6 +125,8 @@ void mw_vm_clear_doom(mw_vm *vm, mw_vm_doom *doom);
 void mw_vm_arm_hook(mw_vm *vm);
 /** Writes "plugins/x.lua:12" of the innermost code that is not the runtime's; false when there is none. */
 bool mw_vm_where(lua_State *L, char *text, size_t size);
+/** mw_vm_push_error, for code that is at `where` (NULL: nowhere). */
+void mw_vm_push_error_at(lua_State *L, int code, const char *message, const char *where);
 /** Keeps the traceback of `co` with the error on its top. */
 void mw_vm_keep_trace(mw_vm *vm, lua_State *co);
 /** Turns the status of lua_pcall or lua_resume and the value on top of L into `err`; returns its code. */

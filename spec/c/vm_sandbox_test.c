@@ -137,9 +137,10 @@ static void only_the_guilty_task_is_killed(void) {
 
 static void requests_beyond_the_memory_budget_fail(void) {
   mw_watchdog_remove_thread(watchdog); // filling the memory takes a while
-  expect_error("return string.rep('x', 1e9)", MW_EMEMORY, "not enough memory");
+  expect_error("\nlocal s = string.rep('x', 1e9)", MW_EMEMORY, "plugins/spec.lua:2: not enough memory");
   expect_error("return ('x'):rep(1e15)", MW_EMEMORY, "not enough memory");
-  expect_error("local t = {} while true do t[#t + 1] = {} end", MW_EMEMORY, "not enough memory");
+  expect_error("local function f() local t = {}\n while true do t[#t + 1] = {} end end\nreturn (f())", MW_EMEMORY,
+               "plugins/spec.lua:1: not enough memory");
   expect_error("local s = 'x' while true do s = s .. s end", MW_EMEMORY, "not enough memory");
   expect_error("local s = ('x'):rep(1e6) return (s:gsub('x', s))", MW_EMEMORY, "not enough memory");
   expect_error("local t = {} for i = 1, 1e5 do t[i] = 'x' end return table.concat(t, ('y'):rep(1e5))", MW_EMEMORY, "not enough memory");

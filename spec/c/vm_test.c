@@ -153,6 +153,24 @@ static void a_memory_bomb_fails_and_the_state_goes_on(void) {
   finish(vm);
 }
 
+static int l_remember_memory(lua_State *L) {
+  *(size_t *)lua_touserdata(L, lua_upvalueindex(1)) = mw_vm_memory(mw_vm_of(L));
+  return 0;
+}
+
+static void what_a_failed_task_held_is_free_when_its_failure_is_reported(void) {
+  mw_vm *vm = new_vm(32 << 20);
+  outcome o;
+  size_t seen = 0;
+  lua_pushlightuserdata(mw_vm_lua(vm), &seen);
+  lua_pushcclosure(mw_vm_lua(vm), l_remember_memory, 1);
+  lua_setglobal(mw_vm_lua(vm), "remember_memory");
+  start(vm, "require('mw.core.task').on_fail(remember_memory) local t = {} local function f() while true do t[#t + 1] = {} end end f()", 0, &o);
+  CHECK_INT(o.status, MW_EMEMORY);
+  CHECK(seen > 0 && seen < 4 << 20);
+  finish(vm);
+}
+
 static void on_retired(mw_vm *vm, void *arg) {
   *(int *)arg += 1;
   finish(vm);
@@ -260,6 +278,7 @@ int main(int argc, char **argv) {
       TEST(a_wake_before_its_park_is_kept),
       TEST(a_wait_names_what_it_cannot_do_outside_of_tasks_and_inside_callbacks),
       TEST(a_memory_bomb_fails_and_the_state_goes_on),
+      TEST(what_a_failed_task_held_is_free_when_its_failure_is_reported),
       TEST(a_retired_state_is_handed_back_when_its_last_task_is_gone),
       TEST(a_failed_task_tells_who_asked_for_it),
       TEST(results_are_pushed_under_protection),
