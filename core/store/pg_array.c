@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// array_recv (src/backend/utils/adt/arrayfuncs.c): dimensions, "has nulls", element type, then a dimension's length and lower
-// bound, then each element's length (-1: NULL) and bytes. All big-endian.
+// array_recv (src/backend/utils/adt/arrayfuncs.c): dimensions, "has nulls", element type, then a dimension's
+// length and lower bound, then each element's length (-1: NULL) and bytes. All big-endian.
 #define HEADER_BYTES 20
 
 static void put_u32(char *at, uint32_t value) {

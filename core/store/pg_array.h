@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Arrays in PostgreSQL's binary form, so that a group of any size is a handful of parameters of one prepared statement and payloads need no
-// quoting.
+// Arrays in PostgreSQL's binary form, so that a group of any size is a handful of parameters of one prepared
+// statement and payloads need no quoting.
 //
 //   mw_pg_array ids; mw_pg_array_init(&ids, MW_PG_UUID); mw_pg_array_add_id(&ids, &id); …
 //   mw_pg_params_add_array(&params, &ids);
@@ -13,7 +13,11 @@
 #include "base/id.h"
 #include "store/pg_value.h"
 
-enum { MW_PG_INT8 = 20, MW_PG_TEXT = 25, MW_PG_UUID = 2950 };
+enum {
+  MW_PG_INT8 = 20,
+  MW_PG_TEXT = 25,
+  MW_PG_UUID = 2950
+};
 
 typedef struct mw_pg_array {
   mw_buf buf;

@@ -11,8 +11,8 @@
 
 /** Lists the strings of a write; the same places in the original and in its copy. */
 static int strings_of(mw_write *w, mw_str **list) {
-  mw_str *all[] = {&w->app, &w->workflow, &w->external_id, &w->key, &w->request_hash, &w->input, &w->bundle, &w->seed,
-                   &w->data, &w->output, &w->error};
+  mw_str *all[] = {&w->app,    &w->workflow, &w->external_id, &w->key,    &w->request_hash, &w->input,
+                   &w->bundle, &w->seed,     &w->data,        &w->output, &w->error};
   memcpy(list, all, sizeof all);
   return (int)(sizeof all / sizeof all[0]);
 }
@@ -64,91 +64,8 @@ static bool add_name(mw_pg_names *names, char kind, mw_str app, mw_str scope, mw
 }
 
 bool mw_pg_names_add(mw_pg_names *names, const mw_write *w) {
-  return add_name(names, 'k', w->app, MW_STR(""), w->key) && add_name(names, 'x', w->app, w->workflow, w->external_id);
-}
-
-/* ---- SQL ---- */
-
-// A create whose name is taken writes nothing. Keys are taken first, and their rows stay locked to the commit; so of two groups with the same key
-// on two nodes one waits for the other and then finds its row. Rows are touched in the order of names and ids.
-static const char take_keys[] =
-  "INSERT INTO {{schema}}.idempotency AS k (app, key, execution, request_hash, created_us) "
-  "SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[]) AS i(app, key, execution, request_hash, created_us) "
-  "ORDER BY i.app, i.key ON CONFLICT (app, key) DO UPDATE SET execution = excluded.execution, request_hash = excluded.request_hash, "
-  "created_us = excluded.created_us WHERE k.created_us < excluded.created_us - 86400000000";
-
-#define CREATE_COLUMNS                                                                                                                \
-  "INSERT INTO {{schema}}.executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level, journal_version, " \
-  "seed, input, request_hash, created_us, started_us) "                                                                                 \
-  "SELECT i.id, i.app, i.workflow, i.external_id, i.status, CASE WHEN i.status = 2 THEN $1::bigint END, i.fence, i.due_us, i.bundle, "    \
-  "i.api_level, 1, i.seed, i.input, i.request_hash, i.created_us, CASE WHEN i.status = 2 THEN i.created_us END "                          \
-  "FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], "     \
-  "$11::text[], $12::text[], $13::text[], $14::bigint[]"
-#define CREATE_NAMES "id, app, workflow, external_id, status, fence, due_us, bundle, api_level, seed, input, request_hash, created_us"
-
-static const char create[] = CREATE_COLUMNS ") AS i(" CREATE_NAMES ") ON CONFLICT DO NOTHING RETURNING id";
-
-static const char create_named[] = CREATE_COLUMNS
-  ", $15::text[]) AS i(" CREATE_NAMES ", key) WHERE i.key IS NULL OR EXISTS (SELECT 1 FROM {{schema}}.idempotency k "
-  "WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id) ORDER BY i.external_id, i.id ON CONFLICT DO NOTHING RETURNING id";
-
-#define NAMED "unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS i(id, app, workflow, external_id, key)"
-
-// A new key of a create whose external id was known already belongs to the execution that is there.
-static const char point_keys[] =
-  "UPDATE {{schema}}.idempotency k SET execution = x.id, request_hash = coalesce(x.request_hash, '') FROM " NAMED
-  " JOIN {{schema}}.executions x ON x.app = i.app AND x.workflow = i.workflow AND x.external_id = i.external_id AND x.id <> i.id "
-  "WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id";
-
-static const char find_named[] =
-  "SELECT i.id, coalesce(k.execution, x.id), coalesce(k.request_hash, x.request_hash, '') FROM " NAMED
-  " LEFT JOIN {{schema}}.idempotency k ON k.app = i.app AND k.key = i.key AND k.execution <> i.id "
-  "LEFT JOIN {{schema}}.executions x ON x.app = i.app AND x.workflow = i.workflow AND x.external_id = i.external_id AND x.id <> i.id "
-  "WHERE k.execution IS NOT NULL OR x.id IS NOT NULL";
-
-// `held` are the members whose execution this owner and fence still have, locked in the order of their ids. Only those are written; a member
-// whose journal row was there already writes nothing more (its first try did). No two of these are joined but by an index, so that
-// a group of any size costs what its members cost: an IN beside an OR is looked up in a hash table.
-#define WRITTEN "(h.number = 0 OR h.id IN (SELECT id FROM written))"
-
-static const char append[] =
-  "WITH held AS MATERIALIZED (SELECT i.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[], "
-  "$8::bigint[], $9::text[], $10::text[]) AS i(id, fence, number, at_us, data, status, due_us, output, error) "
-  "JOIN {{schema}}.executions e ON e.id = i.id WHERE e.owner = $1::bigint AND e.fence = i.fence ORDER BY e.id FOR NO KEY UPDATE OF e), "
-  "written AS (INSERT INTO {{schema}}.journal (execution, number, fence, at_us, data) "
-  "SELECT id, number, fence, at_us, data FROM held WHERE number > 0 ON CONFLICT DO NOTHING RETURNING execution AS id), "
-  "moved AS (UPDATE {{schema}}.executions e SET status = h.status, "
-  "owner = CASE WHEN h.status = 2 THEN e.owner END, due_us = h.due_us, output = h.output, error = h.error, "
-  "finished_us = CASE WHEN h.status >= 8 THEN h.at_us END "
-  "FROM held h WHERE e.id = h.id AND h.status > 0 AND " WRITTEN ") "
-  "SELECT h.id FROM held h WHERE " WRITTEN;
-
-static const char check[] =
-  "SELECT i.id FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(id, fence, number, status) WHERE CASE WHEN i.number > 0 "
-  "THEN EXISTS (SELECT 1 FROM {{schema}}.journal j WHERE j.execution = i.id AND j.number = i.number AND j.fence = i.fence) "
-  "ELSE EXISTS (SELECT 1 FROM {{schema}}.executions e WHERE e.id = i.id AND e.fence = i.fence AND e.status = i.status) END";
-
-static const char release[] =
-  "UPDATE {{schema}}.executions SET status = 1, owner = NULL, due_us = $3::bigint "
-  "WHERE id = ANY ($1::uuid[]) AND owner = $2::bigint AND status = 2 AND fence <= 1";
-
-void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
-  *sql = (mw_pg_batch_sql){
-    .create = mw_pg_writer_sql(writer, create),
-    .take_keys = mw_pg_writer_sql(writer, take_keys),
-    .create_named = mw_pg_writer_sql(writer, create_named),
-    .point_keys = mw_pg_writer_sql(writer, point_keys),
-    .find_named = mw_pg_writer_sql(writer, find_named),
-    .append = mw_pg_writer_sql(writer, append),
-    .check = mw_pg_writer_sql(writer, check),
-    .release = mw_pg_writer_sql(writer, release),
-  };
-}
-
-void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
-  char *all[] = {sql->create, sql->take_keys, sql->create_named, sql->point_keys, sql->find_named, sql->append, sql->check, sql->release};
-  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
-  *sql = (mw_pg_batch_sql){0};
+  return add_name(names, 'k', w->app, MW_STR(""), w->key) &&
+         add_name(names, 'x', w->app, w->workflow, w->external_id);
 }
 
 /* ---- filling ---- */
@@ -170,13 +87,16 @@ static void bind_arrays(mw_pg_binds *binds, mw_pg_batch *batch, int first, int l
   for (int i = first; i <= last; i++) mw_pg_bind_array(binds, &batch->arrays[i]);
 }
 
-enum { C_ID, C_APP, C_WORKFLOW, C_EXTERNAL, C_STATUS, C_FENCE, C_DUE, C_BUNDLE, C_LEVEL, C_SEED, C_INPUT, C_HASH, C_CREATED, C_KEY,
-       K_APP, K_KEY, K_ID, K_HASH, K_CREATED };
+enum {
+  C_ID, C_APP, C_WORKFLOW, C_EXTERNAL, C_STATUS, C_FENCE, C_DUE, C_BUNDLE, C_LEVEL, C_SEED, C_INPUT, C_HASH,
+  C_CREATED, C_KEY, K_APP, K_KEY, K_ID, K_HASH, K_CREATED
+};
 
 static void start_create(mw_pg_batch *b) {
-  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT,
-                                  MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT,
-                                  MW_PG_TEXT, MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
+  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8,
+                                  MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT,
+                                  MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT,
+                                  MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
   for (int i = 0; i <= K_CREATED; i++) start(b, i, oids[i]);
   b->named = false;
 }
@@ -206,7 +126,8 @@ static void add_create(mw_pg_batch *b, const mw_write *w) {
   mw_pg_array_add_i64(&a[K_CREATED], w->now_us);
 }
 
-static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
+static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members,
+                        int count, mw_pg_op *op) {
   start_create(b);
   for (int i = 0; i < count; i++) add_create(b, &members[i]->w);
   mw_pg_binds *insert = &b->binds[b->named ? 1 : 0];
@@ -227,10 +148,14 @@ static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
   }
 }
 
-enum { A_ID, A_FENCE, A_NUMBER, A_AT, A_DATA, A_STATUS, A_DUE, A_OUTPUT, A_ERROR };
+enum {
+  A_ID, A_FENCE, A_NUMBER, A_AT, A_DATA, A_STATUS, A_DUE, A_OUTPUT, A_ERROR
+};
 
-static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
-  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT};
+static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members,
+                        int count, mw_pg_op *op) {
+  static const uint32_t oids[] = {MW_PG_UUID, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT,
+                                  MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT};
   for (int i = 0; i <= A_ERROR; i++) start(b, i, oids[i]);
   mw_pg_array *a = b->arrays;
   for (int i = 0; i < count; i++) {
@@ -250,14 +175,17 @@ static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
   add_stmt(op, sql->append, &b->binds[0]);
 }
 
-void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count,
-                      mw_pg_op *op) {
+void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch,
+                      mw_pg_member **members, int count, mw_pg_op *op) {
   for (int i = 0; i < MW_PG_STMTS_MAX; i++) batch->binds[i].count = 0;
-  if (kind == MW_WRITE_CREATE) fill_create(batch, sql, epoch, members, count, op);
-  else fill_append(batch, sql, epoch, members, count, op);
+  if (kind == MW_WRITE_CREATE)
+    fill_create(batch, sql, epoch, members, count, op);
+  else
+    fill_append(batch, sql, epoch, members, count, op);
 }
 
-void mw_pg_batch_fill_check(mw_pg_batch *b, const mw_pg_batch_sql *sql, mw_pg_member **members, int count, mw_pg_op *op) {
+void mw_pg_batch_fill_check(mw_pg_batch *b, const mw_pg_batch_sql *sql, mw_pg_member **members, int count,
+                            mw_pg_op *op) {
   static const uint32_t oids[] = {MW_PG_UUID, MW_PG_INT8, MW_PG_INT8, MW_PG_INT8};
   for (int i = 0; i < 4; i++) start(b, i, oids[i]);
   for (int i = 0; i < count; i++) {
@@ -282,8 +210,10 @@ static mw_pg_member *find(mw_pg_member **members, int count, const PGresult *res
     int middle = (low + high) / 2;
     int order = memcmp(members[middle]->w.id.bytes, id.bytes, sizeof id.bytes);
     if (order == 0) return members[middle];
-    if (order < 0) low = middle + 1;
-    else high = middle - 1;
+    if (order < 0)
+      low = middle + 1;
+    else
+      high = middle - 1;
   }
   return NULL;
 }
@@ -300,13 +230,19 @@ static void take_existing(mw_pg_member **members, int count, const PGresult *res
     mw_pg_member *m = find(members, count, result, row);
     if (!m || m->outcome == 0) continue;
     bool same = mw_str_eq(m->w.request_hash, mw_str_from(PQgetvalue(result, row, 2)));
-    if (mw_id_parse(mw_str_from(PQgetvalue(result, row, 1)), &m->existing)) m->outcome = same ? MW_EEXISTS : MW_ECONFLICT;
+    if (mw_id_parse(mw_str_from(PQgetvalue(result, row, 1)), &m->existing))
+      m->outcome = same ? MW_EEXISTS : MW_ECONFLICT;
   }
 }
 
-void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count, const PGresult *result) {
-  if (kind == MW_WRITE_APPEND || stmt == (batch->named ? 1 : 0)) take_written(members, count, result);
-  else if (batch->named && stmt == 3) take_existing(members, count, result);
+void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count,
+                      const PGresult *result) {
+  if (kind == MW_WRITE_APPEND || stmt == (batch->named ? 1 : 0))
+    take_written(members, count, result);
+  else if (batch->named && stmt == 3)
+    take_existing(members, count, result);
 }
 
-void mw_pg_batch_take_check(mw_pg_member **members, int count, const PGresult *result) { take_written(members, count, result); }
+void mw_pg_batch_take_check(mw_pg_member **members, int count, const PGresult *result) {
+  take_written(members, count, result);
+}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The statements of a group: its members as arrays, the SQL, and which members came back. Knows nothing of when groups run
-// (pg_group.h).
+// The statements of a group: its members as arrays, the SQL, and which members came back. Knows nothing of when
+// groups run (pg_group.h).
 
 #include "base/map.h"
 #include "store/journal.h"
@@ -53,10 +53,12 @@ typedef struct mw_pg_batch {
 void mw_pg_batch_deinit(mw_pg_batch *batch);
 
 /** Fills the statements of `op`. `members` are in the order of their ids. */
-void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count,
-                      mw_pg_op *op);
+void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch,
+                      mw_pg_member **members, int count, mw_pg_op *op);
 /** Sets the outcome of the members that a result names. */
-void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count, const PGresult *result);
+void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count,
+                      const PGresult *result);
 /** Asks which appends are there already, with the same fence. */
-void mw_pg_batch_fill_check(mw_pg_batch *batch, const mw_pg_batch_sql *sql, mw_pg_member **members, int count, mw_pg_op *op);
+void mw_pg_batch_fill_check(mw_pg_batch *batch, const mw_pg_batch_sql *sql, mw_pg_member **members, int count,
+                            mw_pg_op *op);
 void mw_pg_batch_take_check(mw_pg_member **members, int count, const PGresult *result);

@@ -15,8 +15,9 @@
 #include "loop/work.h"
 #include "store/pg_target.h"
 
-// What comes back in pipeline mode, an op at a time: for each command (Prepare, Execute) its results and a NULL, then one
-// PIPELINE_SYNC. After an error the other commands of the op answer PIPELINE_ABORTED, up to that Sync.
+// What comes back in pipeline mode, an op at a time: for each command (Prepare, Execute) its results and a
+// NULL, then one PIPELINE_SYNC. After an error the other commands of the op answer PIPELINE_ABORTED, up to that
+// Sync.
 
 #define CONNECT_MS 10000
 #define CANCEL_GIVE_UP_MS 10000
@@ -25,7 +26,13 @@
 #define PLANS_MAX 256
 #define NULLS_MAX 8
 
-typedef enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_UP, CONN_DOWN, CONN_CLOSED } conn_state;
+typedef enum conn_state {
+  CONN_RESOLVING,
+  CONN_CONNECTING,
+  CONN_UP,
+  CONN_DOWN,
+  CONN_CLOSED
+} conn_state;
 
 typedef struct plan {
   mw_list node; /**< Most recently used last. */
@@ -43,13 +50,13 @@ struct mw_pg_conn {
   void *gone_arg;
   int refs;
   conn_state state;
-  bool failing;    /**< A failure was found while sending; it is told from the loop. */
+  bool failing; /**< A failure was found while sending; it is told from the loop. */
   bool reading;
   bool cancelling; /**< A cancel request is on its way. */
   PGconn *pg;
   mw_poll *poll;
   mw_dns *dns;
-  mw_timer timer;  /**< Connecting; then repeating a cancel that came too early. */
+  mw_timer timer; /**< Connecting; then repeating a cancel that came too early. */
   mw_pg_op setup;
   mw_list ops;
   int depth;
@@ -141,7 +148,8 @@ void mw_pg_conn_close(mw_pg_conn *conn, void (*gone)(void *arg), void *arg) {
   conn->gone_arg = arg;
   drop_link(conn);
   if (conn->dns) mw_dns_cancel(conn->dns);
-  while (!mw_list_is_empty(&conn->ops)) finish_op(MW_CONTAINER(conn->ops.next, mw_pg_op, node), MW_ECANCELED, &err);
+  while (!mw_list_is_empty(&conn->ops))
+    finish_op(MW_CONTAINER(conn->ops.next, mw_pg_op, node), MW_ECANCELED, &err);
   // From the loop, so that `gone` is never called from within this call.
   mw_loop_post(conn->loop, unref_later, conn);
 }
@@ -156,13 +164,16 @@ static void on_notice(void *arg, const PGresult *result) {
 static bool watch(mw_pg_conn *conn, int events) {
   if (conn->poll) mw_poll_close(conn->poll);
   conn->poll = NULL;
-  return mw_poll_open(conn->loop, PQsocket(conn->pg), on_ready, conn, &conn->poll) == 0 && mw_poll_set(conn->poll, events) == 0;
+  return mw_poll_open(conn->loop, PQsocket(conn->pg), on_ready, conn, &conn->poll) == 0 &&
+         mw_poll_set(conn->poll, events) == 0;
 }
 
 static void on_set_up(mw_pg_op *op, int status, const char *sqlstate, const mw_err *err) {
   mw_pg_conn *conn = MW_CONTAINER(op, mw_pg_conn, setup);
-  if (status == 0) conn->cb(conn, MW_PG_UP, NULL, conn->arg);
-  else if (conn->state == CONN_UP) fail(conn, err);
+  if (status == 0)
+    conn->cb(conn, MW_PG_UP, NULL, conn->arg);
+  else if (conn->state == CONN_UP)
+    fail(conn, err);
 }
 
 static void become_up(mw_pg_conn *conn) {
@@ -185,13 +196,17 @@ static void become_up(mw_pg_conn *conn) {
 }
 
 static void go_on_connecting(mw_pg_conn *conn) {
-  // libpq may close its socket and open another while it tries addresses; so the old one is not watched meanwhile.
+  // libpq may close its socket and open another while it tries addresses; so the old one is not watched
+  // meanwhile.
   if (conn->poll) mw_poll_close(conn->poll);
   conn->poll = NULL;
   PostgresPollingStatusType status = PQconnectPoll(conn->pg);
-  if (status == PGRES_POLLING_OK) become_up(conn);
-  else if (status == PGRES_POLLING_FAILED) fail_pg(conn);
-  else if (!watch(conn, status == PGRES_POLLING_READING ? MW_POLL_READ : MW_POLL_WRITE)) fail_with(conn, "its socket cannot be watched");
+  if (status == PGRES_POLLING_OK)
+    become_up(conn);
+  else if (status == PGRES_POLLING_FAILED)
+    fail_pg(conn);
+  else if (!watch(conn, status == PGRES_POLLING_READING ? MW_POLL_READ : MW_POLL_WRITE))
+    fail_with(conn, "its socket cannot be watched");
 }
 
 static void start_connecting(mw_pg_conn *conn) {
@@ -213,7 +228,8 @@ static void on_resolved(int status, const mw_address *addresses, size_t count, v
     start_connecting(conn);
   } else if (conn->state == CONN_RESOLVING) {
     mw_err err = {0};
-    mw_err_set(&err, MW_EUNAVAILABLE, "PostgreSQL: the host name \"%s\" has no address (%s)", conn->place.host, mw_err_text(status));
+    mw_err_set(&err, MW_EUNAVAILABLE, "PostgreSQL: the host name \"%s\" has no address (%s)", conn->place.host,
+               mw_err_text(status));
     fail(conn, &err);
   }
   unref(conn);
@@ -240,14 +256,18 @@ static void on_timer(mw_timer *timer, void *arg) {
   }
   mw_pg_op *front = mw_list_is_empty(&conn->ops) ? NULL : MW_CONTAINER(conn->ops.next, mw_pg_op, node);
   if (!front || !front->cancelled) return;
-  if (mw_loop_now_ms(conn->loop) - conn->cancel_since_ms >= CANCEL_GIVE_UP_MS) fail_with(conn, "it does not answer");
-  else if (!conn->cancelling) start_cancel(conn);
-  else mw_timer_start(conn->loop, &conn->timer, CANCEL_AGAIN_MS);
+  if (mw_loop_now_ms(conn->loop) - conn->cancel_since_ms >= CANCEL_GIVE_UP_MS)
+    fail_with(conn, "it does not answer");
+  else if (!conn->cancelling)
+    start_cancel(conn);
+  else
+    mw_timer_start(conn->loop, &conn->timer, CANCEL_AGAIN_MS);
 }
 
 mw_pg_conn *mw_pg_conn_open(mw_loop *loop, mw_pg_target *target, mw_pg_event_cb cb, void *arg) {
   mw_pg_conn *conn = MW_NEW(mw_pg_conn);
-  *conn = (mw_pg_conn){.loop = loop, .target = target, .cb = cb, .arg = arg, .refs = 1, .cancelled_ms = -CANCEL_STRAY_MS};
+  *conn = (mw_pg_conn){
+      .loop = loop, .target = target, .cb = cb, .arg = arg, .refs = 1, .cancelled_ms = -CANCEL_STRAY_MS};
   mw_list_init(&conn->ops);
   mw_list_init(&conn->plan_order);
   mw_map_init(&conn->plans);
@@ -373,8 +393,10 @@ static void send_op(mw_pg_conn *conn, mw_pg_op *op) {
     return;
   }
   int left = PQflush(conn->pg);
-  if (left < 0) note_failure(conn);
-  else if (left > 0) mw_poll_set(conn->poll, MW_POLL_READ | MW_POLL_WRITE);
+  if (left < 0)
+    note_failure(conn);
+  else if (left > 0)
+    mw_poll_set(conn->poll, MW_POLL_READ | MW_POLL_WRITE);
 }
 
 void mw_pg_op_init(mw_pg_op *op) {
@@ -429,7 +451,8 @@ static void start_cancel(mw_pg_conn *conn) {
   if (conn->cancelling) return;
   cancel_job *job = MW_NEW(cancel_job);
   *job = (cancel_job){ref(conn), PQgetCancel(conn->pg)};
-  conn->cancelling = job->cancel && mw_work_submit(conn->target->cancel_pool, conn->loop, do_cancel, on_cancelled, job) == 0;
+  conn->cancelling =
+      job->cancel && mw_work_submit(conn->target->cancel_pool, conn->loop, do_cancel, on_cancelled, job) == 0;
   if (conn->cancelling) return;
   PQfreeCancel(job->cancel);
   mw_free(job);
@@ -456,7 +479,8 @@ static void next_front(mw_pg_conn *conn) {
 
 /* ---- receiving ---- */
 
-/** An op that failed for a reason outside itself and had no effect: hit by another's cancel, or its plan was gone or outdated. */
+/** An op that failed for a reason outside itself and had no effect: hit by another's cancel, or its plan was
+ * gone or outdated. */
 static bool should_rerun(mw_pg_conn *conn, const mw_pg_op *op) {
   if (op->once || op->rerun || op->cancelled || op->status == 0) return false;
   if (strcmp(op->sqlstate, "57014") == 0) {
@@ -500,7 +524,8 @@ static void take_error(mw_pg_conn *conn, mw_pg_op *op, const PGresult *result) {
   }
   if (!stmt->prepare) return;
   bool preparing = op->step % 2 == 0;
-  if (preparing && strcmp(op->sqlstate, "42P05") == 0) return; // It is there already: the same name is the same statement.
+  if (preparing && strcmp(op->sqlstate, "42P05") == 0)
+    return; // It is there already: the same name is the same statement.
   if (preparing || strcmp(op->sqlstate, "26000") == 0) {
     forget_plan(conn, stmt->sql);
   } else if (strcmp(op->sqlstate, "0A000") == 0 && strstr(op->err->text, "cached plan")) {
@@ -542,12 +567,15 @@ static void read_results(mw_pg_conn *conn) {
   while (conn->state == CONN_UP && !mw_list_is_empty(&conn->ops)) {
     mw_pg_op *op = MW_CONTAINER(conn->ops.next, mw_pg_op, node);
     bool running = op->step % 2 == 1 && op->step < 2 * op->nstmts;
-    if (running && !op->got && !op->by_row && op->stmts[op->step / 2].by_row) op->by_row = PQsetSingleRowMode(conn->pg);
+    if (running && !op->got && !op->by_row && op->stmts[op->step / 2].by_row)
+      op->by_row = PQsetSingleRowMode(conn->pg);
     if (PQisBusy(conn->pg)) return;
     PGresult *result = PQgetResult(conn->pg);
     if (!result) {
-      if (op->got) next_step(op);
-      else if (++op->nulls > NULLS_MAX) break;
+      if (op->got)
+        next_step(op);
+      else if (++op->nulls > NULLS_MAX)
+        break;
       continue;
     }
     bool ok = take_result(conn, op, result);
@@ -555,8 +583,10 @@ static void read_results(mw_pg_conn *conn) {
     if (!ok) break;
   }
   if (conn->state != CONN_UP || mw_list_is_empty(&conn->ops)) return;
-  if (PQstatus(conn->pg) == CONNECTION_BAD) fail_pg(conn);
-  else fail_with(conn, "it answered out of order");
+  if (PQstatus(conn->pg) == CONNECTION_BAD)
+    fail_pg(conn);
+  else
+    fail_with(conn, "it answered out of order");
 }
 
 static void on_ready(mw_poll *poll, int status, int events, void *arg) {
@@ -570,8 +600,10 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
       fail_pg(conn);
     } else if (conn->state == CONN_UP) {
       int left = PQflush(conn->pg);
-      if (left < 0) fail_pg(conn);
-      else mw_poll_set(conn->poll, left ? MW_POLL_READ | MW_POLL_WRITE : MW_POLL_READ);
+      if (left < 0)
+        fail_pg(conn);
+      else
+        mw_poll_set(conn->poll, left ? MW_POLL_READ | MW_POLL_WRITE : MW_POLL_READ);
     }
   }
   unref(conn);

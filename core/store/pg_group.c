@@ -13,12 +13,12 @@
 
 #define GROUP_MEMBERS 512
 #define GROUP_BYTES ((size_t)4 << 20)
-#define GROUP_MS 30000        /* Then it is cancelled in the server. */
-#define CREATE_WAIT_MS 2000   /* Back pressure: a create is refused when the oldest has waited this long, */
+#define GROUP_MS 30000      /* Then it is cancelled in the server. */
+#define CREATE_WAIT_MS 2000 /* Back pressure: a create is refused when the oldest has waited this long, */
 #define CREATE_BYTES ((size_t)64 << 20) /* or so much is queued. */
 #define PATIENCE_MS 60000
-#define TRIES_MAX 3           /* Of a group that another transaction was in the way of. */
-#define UNSURE_MS 60000       /* How long creates of unknown outcome are looked after. */
+#define TRIES_MAX 3     /* Of a group that another transaction was in the way of. */
+#define UNSURE_MS 60000 /* How long creates of unknown outcome are looked after. */
 #define TICK_MS 1000
 
 typedef struct group {
@@ -32,9 +32,9 @@ typedef struct lane {
   mw_write_kind kind;
   mw_list pending;
   size_t pending_bytes;
-  mw_list parts;  /**< Groups to run before anything pending: halves of a failed one. */
+  mw_list parts; /**< Groups to run before anything pending: halves of a failed one. */
   group *flight;
-  bool checking;  /**< `flight` asks which of its missing members are there already. */
+  bool checking; /**< `flight` asks which of its missing members are there already. */
   mw_pg_op op;
   mw_pg_batch batch;
   mw_timer timer; /**< The group takes too long, or is tried again after a while. */
@@ -51,7 +51,7 @@ struct mw_pg_groups {
   mw_loop *loop;
   mw_store *store;
   lane lanes[2];
-  mw_list refused;  /**< Creates to answer in this turn. */
+  mw_list refused; /**< Creates to answer in this turn. */
 
   mw_list unsure;
   mw_timer tick;
@@ -104,8 +104,8 @@ static void put_back(lane *l, mw_pg_member *m) {
   l->pending_bytes += m->bytes;
 }
 
-/** Takes what is pending, up to the bounds. What must not share a group (the same execution, or creates with the same name) stays for
- *  the next one. */
+/** Takes what is pending, up to the bounds. What must not share a group (the same execution, or creates with
+ * the same name) stays for the next one. */
 static group *take_group(lane *l) {
   group *g = make_group(NULL, GROUP_MEMBERS);
   size_t bytes = 0;
@@ -124,8 +124,10 @@ static group *take_group(lane *l) {
   for (int i = 0; i < g->count; i++) {
     mw_pg_member *m = g->members[i];
     bool same = kept && memcmp(g->members[kept - 1]->w.id.bytes, m->w.id.bytes, sizeof m->w.id.bytes) == 0;
-    if (same || (l->kind == MW_WRITE_CREATE && !mw_pg_names_add(&names, &m->w))) mw_list_push(&later, &m->node);
-    else g->members[kept++] = m;
+    if (same || (l->kind == MW_WRITE_CREATE && !mw_pg_names_add(&names, &m->w)))
+      mw_list_push(&later, &m->node);
+    else
+      g->members[kept++] = m;
   }
   g->count = kept;
   mw_pg_names_deinit(&names);
@@ -172,7 +174,8 @@ static void send_group(lane *l) {
   clear_op(l);
   l->checking = false;
   for (int i = 0; i < l->flight->count; i++) l->flight->members[i]->outcome = MW_ESTALE;
-  mw_pg_batch_fill(&l->batch, l->kind, &l->groups->sql, atomic_load(&l->groups->store->epoch), l->flight->members, l->flight->count, &l->op);
+  mw_pg_batch_fill(&l->batch, l->kind, &l->groups->sql, atomic_load(&l->groups->store->epoch),
+                   l->flight->members, l->flight->count, &l->op);
   mw_timer_start(l->groups->loop, &l->timer, GROUP_MS);
   mw_pg_conn_run(mw_pg_writer_conn(l->groups->writer), &l->op);
 }
@@ -184,8 +187,10 @@ static bool check_missing(lane *l) {
   int missing = 0;
   for (int i = 0; i < g->count; i++) {
     mw_pg_member *m = g->members[i];
-    if (m->outcome == MW_ESTALE) g->members[missing++] = m;
-    else answer(m, m->outcome, NULL, NULL);
+    if (m->outcome == MW_ESTALE)
+      g->members[missing++] = m;
+    else
+      answer(m, m->outcome, NULL, NULL);
   }
   g->count = missing;
   mw_pg_conn *conn = mw_pg_writer_conn(l->groups->writer);
@@ -208,11 +213,16 @@ static void finish_group(lane *l) {
   group *g = l->flight;
   for (int i = 0; i < g->count; i++) {
     mw_pg_member *m = g->members[i];
-    if (m->outcome == 0) answer(m, 0, NULL, NULL);
-    else if (m->outcome == MW_EEXISTS) answer(m, MW_EEXISTS, &m->existing, NULL);
-    else if (m->outcome == MW_ECONFLICT) answer(m, MW_ECONFLICT, &m->existing, NULL);
-    else if (l->kind == MW_WRITE_CREATE) answer_with(m, MW_ECONFLICT, "an execution with this id is there already");
-    else answer_with(m, MW_ESTALE, "another owner has taken the execution over");
+    if (m->outcome == 0)
+      answer(m, 0, NULL, NULL);
+    else if (m->outcome == MW_EEXISTS)
+      answer(m, MW_EEXISTS, &m->existing, NULL);
+    else if (m->outcome == MW_ECONFLICT)
+      answer(m, MW_ECONFLICT, &m->existing, NULL);
+    else if (l->kind == MW_WRITE_CREATE)
+      answer_with(m, MW_ECONFLICT, "an execution with this id is there already");
+    else
+      answer_with(m, MW_ESTALE, "another owner has taken the execution over");
   }
   g->count = 0;
   end_flight(l);
@@ -226,10 +236,11 @@ static void split(lane *l) {
   end_flight(l);
 }
 
-/** The database's trouble and none of a member's: no room, shutting down, read-only after a fail-over, a crash of ours or its own. */
+/** The database's trouble and none of a member's: no room, shutting down, read-only after a fail-over, a crash
+ * of ours or its own. */
 static bool is_trouble(int status, const char *sqlstate) {
-  return status == MW_ETIMEOUT || strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "57", 2) == 0 || strncmp(sqlstate, "58", 2) == 0 ||
-         strncmp(sqlstate, "XX", 2) == 0 || strcmp(sqlstate, "25006") == 0;
+  return status == MW_ETIMEOUT || strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "57", 2) == 0 ||
+         strncmp(sqlstate, "58", 2) == 0 || strncmp(sqlstate, "XX", 2) == 0 || strcmp(sqlstate, "25006") == 0;
 }
 
 /** A prepared statement was gone or outdated; sent again it is prepared anew. */
@@ -270,7 +281,8 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
     give_up(l, false, &own);
     mw_timer_start(l->groups->loop, &l->timer, TICK_MS);
     arm_tick(l->groups);
-    // After a fail-over this may be a standby now; another host of the URL, or the same one later, takes writes.
+    // After a fail-over this may be a standby now; another host of the URL, or the same one later, takes
+    // writes.
     if (strcmp(sqlstate, "25006") == 0) mw_pg_writer_reject(l->groups->writer, &own);
   } else if ((status == MW_ESERIALIZE || is_plan_lost(sqlstate)) && ++g->tries < TRIES_MAX) {
     send_group(l);
@@ -285,31 +297,39 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
 
 static void on_result(mw_pg_op *op, int stmt, const PGresult *result) {
   lane *l = MW_CONTAINER(op, lane, op);
-  if (l->checking) mw_pg_batch_take_check(l->flight->members, l->flight->count, result);
-  else mw_pg_batch_take(l->kind, &l->batch, stmt, l->flight->members, l->flight->count, result);
+  if (l->checking)
+    mw_pg_batch_take_check(l->flight->members, l->flight->count, result);
+  else
+    mw_pg_batch_take(l->kind, &l->batch, stmt, l->flight->members, l->flight->count, result);
 }
 
 static void on_lane_timer(mw_timer *timer, void *arg) {
   lane *l = arg;
-  if (l->flight) mw_pg_conn_cancel(&l->op);
-  else pump(l);
+  if (l->flight)
+    mw_pg_conn_cancel(&l->op);
+  else
+    pump(l);
 }
 
 /** A create that this node would own is not sent once the node has no lease: nobody would look after it. */
 static bool refuse_unowned(lane *l, group *g) {
-  if (l->kind != MW_WRITE_CREATE || mw_clock_mono_ms() < atomic_load(&l->groups->store->lease_until_ms)) return false;
+  if (l->kind != MW_WRITE_CREATE || mw_clock_mono_ms() < atomic_load(&l->groups->store->lease_until_ms))
+    return false;
   int kept = 0;
   for (int i = 0; i < g->count; i++) {
     mw_pg_member *m = g->members[i];
-    if (m->w.status == MW_STATUS_RUNNING) answer_with(m, MW_EUNAVAILABLE, "this node's lease on the database has run out");
-    else g->members[kept++] = m;
+    if (m->w.status == MW_STATUS_RUNNING)
+      answer_with(m, MW_EUNAVAILABLE, "this node's lease on the database has run out");
+    else
+      g->members[kept++] = m;
   }
   g->count = kept;
   return kept == 0;
 }
 
 static void pump(lane *l) {
-  while (!l->flight && !mw_timer_is_armed(&l->timer) && mw_pg_writer_conn(l->groups->writer) && !l->groups->closed) {
+  while (!l->flight && !mw_timer_is_armed(&l->timer) && mw_pg_writer_conn(l->groups->writer) &&
+         !l->groups->closed) {
     group *g = MW_LIST_POP(&l->parts, group, node);
     if (!g && mw_list_is_empty(&l->pending)) return;
     if (!g) g = take_group(l);
@@ -326,7 +346,8 @@ static void pump(lane *l) {
 
 static void answer_unsure(mw_pg_job *job, int status, const mw_err *err) {
   if (status && status != MW_ECANCELED) {
-    mw_log(MW_LOG_WARN, "store", "executions of unknown outcome could not be put up for claiming", MW_LOG_S("reason", err ? err->text : ""));
+    mw_log(MW_LOG_WARN, "store", "executions of unknown outcome could not be put up for claiming",
+           MW_LOG_S("reason", err ? err->text : ""));
   }
 }
 
@@ -345,7 +366,8 @@ static void release_unsure(mw_pg_groups *groups) {
   mw_pg_bind_array(&job->binds, &job->arrays[0]);
   mw_pg_bind_i64(&job->binds, atomic_load(&groups->store->epoch));
   mw_pg_bind_i64(&job->binds, mw_clock_wall_us());
-  job->op.stmts[0] = (mw_pg_stmt){.sql = groups->sql.release, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[0] =
+      (mw_pg_stmt){.sql = groups->sql.release, .params = mw_pg_binds_params(&job->binds), .prepare = true};
   job->op.nstmts = 1;
   mw_pg_job_run(job);
 }
@@ -363,7 +385,8 @@ static void expire(lane *l) {
     l->pending_bytes -= m->bytes;
     mw_list_push(&expired, &m->node);
   }
-  for (mw_pg_member *m; (m = MW_LIST_POP(&expired, mw_pg_member, node));) answer(m, MW_EUNAVAILABLE, NULL, &l->groups->why);
+  for (mw_pg_member *m; (m = MW_LIST_POP(&expired, mw_pg_member, node));)
+    answer(m, MW_EUNAVAILABLE, NULL, &l->groups->why);
 }
 
 static void arm_tick(mw_pg_groups *groups) {
@@ -390,7 +413,8 @@ static void on_turn_end(void *arg) {
   mw_list refused;
   mw_list_init(&refused);
   mw_list_splice(&refused, &groups->refused);
-  for (mw_pg_member *m; (m = MW_LIST_POP(&refused, mw_pg_member, node));) answer(m, MW_EUNAVAILABLE, NULL, &groups->why);
+  for (mw_pg_member *m; (m = MW_LIST_POP(&refused, mw_pg_member, node));)
+    answer(m, MW_EUNAVAILABLE, NULL, &groups->why);
   if (!groups->closed) pump(&groups->lanes[MW_WRITE_CREATE]);
   if (!groups->closed) pump(&groups->lanes[MW_WRITE_APPEND]);
   unref(groups);
@@ -449,7 +473,6 @@ void mw_pg_groups_on_down(mw_pg_groups *groups, const mw_err *err) {
   arm_tick(groups);
 }
 
-
 mw_pg_groups *mw_pg_groups_new(mw_pg_writer *writer) {
   mw_pg_groups *groups = MW_NEW(mw_pg_groups);
   mw_pg_client *client = mw_pg_writer_client(writer);
@@ -482,10 +505,12 @@ void mw_pg_groups_free(mw_pg_groups *groups, const mw_err *err) {
     lane *l = &groups->lanes[i];
     mw_timer_stop(&l->timer);
     while (!mw_list_is_empty(&l->parts)) requeue(l, MW_CONTAINER(l->parts.next, group, node));
-    for (mw_pg_member *m; (m = MW_LIST_POP(&l->pending, mw_pg_member, node));) answer(m, MW_ECANCELED, NULL, err);
+    for (mw_pg_member *m; (m = MW_LIST_POP(&l->pending, mw_pg_member, node));)
+      answer(m, MW_ECANCELED, NULL, err);
     mw_pg_batch_deinit(&l->batch);
   }
-  for (mw_pg_member *m; (m = MW_LIST_POP(&groups->refused, mw_pg_member, node));) answer(m, MW_ECANCELED, NULL, err);
+  for (mw_pg_member *m; (m = MW_LIST_POP(&groups->refused, mw_pg_member, node));)
+    answer(m, MW_ECANCELED, NULL, err);
   for (unsure *u; (u = MW_LIST_POP(&groups->unsure, unsure, node));) mw_free(u);
   mw_pg_batch_sql_deinit(&groups->sql);
   unref(groups);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Group commit: the writes that come while a group is being committed make the next one. Creates and appends have a lane each, with one
-// group of each under way, so the order of an execution's writes is kept. A group is one implicit transaction with a Sync of its own. A group that fails
-// for the fault of a member is run again in halves, until the culprit stands alone and gets the error.
+// Group commit: the writes that come while a group is being committed make the next one. Creates and appends
+// have a lane each, with one group of each under way, so the order of an execution's writes is kept. A group is
+// one implicit transaction with a Sync of its own. A group that fails for the fault of a member is run again in
+// halves, until the culprit stands alone and gets the error.
 //
-// When the connection is lost, appends wait and are sent again (a row that is there already with the same fence counts as written);
-// creates are answered MW_EUNAVAILABLE, and those that may have been committed and would run here are put up for claiming once the
-// database is back, so that no execution is owned by a node that does not know of it.
+// When the connection is lost, appends wait and are sent again (a row that is there already with the same fence
+// counts as written); creates are answered MW_EUNAVAILABLE, and those that may have been committed and would
+// run here are put up for claiming once the database is back, so that no execution is owned by a node that does
+// not know of it.
 
 #include "store/journal.h"
 

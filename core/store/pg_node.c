@@ -10,16 +10,17 @@
 #include "loop/loop.h"
 #include "store/pg_writer.h"
 
-// This process as an owner: its row in `nodes` with a lease by the database's clock, and claiming. A lease is renewed every third of
-// it by whichever client comes first; a node whose lease is over, or that started again under its old id, is dead, and its
-// executions can be claimed. What the fence protects is in pg_batch.c.
+// This process as an owner: its row in `nodes` with a lease by the database's clock, and claiming. A lease is
+// renewed every third of it by whichever client comes first; a node whose lease is over, or that started again
+// under its old id, is dead, and its executions can be claimed. What the fence protects is in pg_batch.c.
 
 #define LEASE_MS 10000
 #define RENEW_MS (LEASE_MS / 3)
 #define RENEW_TIMEOUT_MS (LEASE_MS / 2)
 #define AGAIN_US 50000 /* When what is due is being claimed by another node just now. */
 
-#define DB_NOW_US "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+// Not clock_timestamp, which is volatile and keeps an index from being used.
+#define DB_NOW_US "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 
 typedef void (*register_cb)(int status, const mw_err *err, void *arg);
 
@@ -30,9 +31,9 @@ struct mw_pg_node {
   mw_pg_op op;
   mw_pg_binds binds;
   char id[MW_ID_TEXT];
-  mw_timer timer;     /**< Next renewal; while the op runs, its deadline. */
+  mw_timer timer; /**< Next renewal; while the op runs, its deadline. */
   bool running, closed;
-  bool renewing;      /**< The op is a renewal, else a registration. */
+  bool renewing; /**< The op is a renewal, else a registration. */
   int64_t sent_ms, epoch;
   register_cb cb;
   void *arg;
@@ -67,8 +68,10 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
     if (!node->renewing) answer_register(node, 0, NULL);
     return;
   }
-  if (status == MW_EUNAVAILABLE || status == MW_ECANCELED) return; // With the connection; it begins again with the next one.
-  mw_log(MW_LOG_WARN, "store", node->renewing ? "the node's lease could not be renewed" : "the node could not be registered",
+  if (status == MW_EUNAVAILABLE || status == MW_ECANCELED)
+    return; // With the connection; it begins again with the next one.
+  mw_log(MW_LOG_WARN, "store",
+         node->renewing ? "the node's lease could not be renewed" : "the node could not be registered",
          MW_LOG_S("reason", err ? err->text : ""));
   if (node->renewing) {
     mw_pg_writer_reject(node->writer, err);
@@ -93,7 +96,8 @@ static void run(mw_pg_node *node, mw_pg_conn *conn, bool renewing) {
   mw_pg_bind_text(&node->binds, node->id);
   mw_pg_bind_text(&node->binds, store->node_name);
   if (renewing) mw_pg_bind_i64(&node->binds, atomic_load(&store->epoch));
-  node->op.stmts[0] = (mw_pg_stmt){.sql = renewing ? node->renew : node->add, .params = mw_pg_binds_params(&node->binds), .prepare = true};
+  node->op.stmts[0] = (mw_pg_stmt){
+      .sql = renewing ? node->renew : node->add, .params = mw_pg_binds_params(&node->binds), .prepare = true};
   node->op.nstmts = 1;
   mw_timer_start(node->loop, &node->timer, RENEW_TIMEOUT_MS);
   mw_pg_conn_run(conn, &node->op);
@@ -109,8 +113,10 @@ static void on_timer(mw_timer *timer, void *arg) {
   if (!conn) return; // Renewed when it comes back.
   int64_t renewed_ms = atomic_load(&node->store->renewed_ms);
   int64_t due_ms = renewed_ms + RENEW_MS - mw_clock_mono_ms();
-  if (due_ms <= 0 && atomic_compare_exchange_strong(&node->store->renewed_ms, &renewed_ms, mw_clock_mono_ms())) run(node, conn, true);
-  else mw_timer_start(node->loop, &node->timer, due_ms > 0 ? due_ms : RENEW_MS);
+  if (due_ms <= 0 && atomic_compare_exchange_strong(&node->store->renewed_ms, &renewed_ms, mw_clock_mono_ms()))
+    run(node, conn, true);
+  else
+    mw_timer_start(node->loop, &node->timer, due_ms > 0 ? due_ms : RENEW_MS);
 }
 
 bool mw_pg_node_on_conn(mw_pg_node *node, mw_pg_conn *conn) {
@@ -155,7 +161,8 @@ static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
     c->interrupted = PQgetvalue(result, row, 4)[0] == 't';
     mw_str *texts[] = {&c->app, &c->workflow, &c->input, &c->bundle, &c->seed};
     for (int i = 0; i < 5; i++) {
-      *texts[i] = mw_arena_str(&job->arena, mw_str_of(PQgetvalue(result, row, 5 + i), (size_t)PQgetlength(result, row, 5 + i)));
+      *texts[i] = mw_arena_str(
+          &job->arena, mw_str_of(PQgetvalue(result, row, 5 + i), (size_t)PQgetlength(result, row, 5 + i)));
     }
     job->count++;
   }
@@ -169,10 +176,12 @@ static void answer_claim(mw_pg_job *job, int status, const mw_err *err) {
     int64_t soonest_us = mw_clock_wall_us() + AGAIN_US;
     if (next_us < soonest_us) next_us = soonest_us;
   }
-  ((mw_claim_cb)job->cb)(status, status ? NULL : job->data, status ? 0 : job->count, status ? INT64_MAX : next_us, status ? err : NULL, job->arg);
+  ((mw_claim_cb)job->cb)(status, status ? NULL : job->data, status ? 0 : job->count,
+                         status ? INT64_MAX : next_us, status ? err : NULL, job->arg);
 }
 
-/** How far mw_clock_shift has moved this process from the system's clock: specs travel in time, and the database with them. */
+/** How far mw_clock_shift has moved this process from the system's clock: specs travel in time, and the
+ * database with them. */
 static int64_t shift_us(void) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
@@ -197,7 +206,8 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
   mw_pg_params who = mw_pg_binds_params(&job->binds);
   mw_pg_bind_i64(&job->binds, limit);
   mw_pg_bind_i64(&job->binds, shift_us());
-  job->op.stmts[0] = (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[0] =
+      (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
   job->op.stmts[1] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
   job->op.stmts[2] = (mw_pg_stmt){.sql = node->next_due, .prepare = true};
   job->op.nstmts = 3;
@@ -208,36 +218,49 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
 
 /* ---- life ---- */
 
-#define DEAD "stopped_us IS NULL AND epoch <> $1::bigint AND (node_id = $2::uuid OR lease_until_us IS NULL OR lease_until_us < " DB_NOW_US ")"
+#define S "{{schema}}."
+#define LEASE_END DB_NOW_US " + 10000000"
+#define DEAD                                                                                                   \
+  "stopped_us IS NULL AND epoch <> $1::bigint"                                                                 \
+  " AND (node_id = $2::uuid OR lease_until_us IS NULL OR lease_until_us < " DB_NOW_US ")"
 
 static const char add_sql[] =
-  "INSERT INTO {{schema}}.nodes (node_id, name, started_us, lease_until_us) "
-  "VALUES ($1::uuid, $2::text, " DB_NOW_US ", " DB_NOW_US " + 10000000) RETURNING epoch";
+    "INSERT INTO " S "nodes (node_id, name, started_us, lease_until_us)"
+    " VALUES ($1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ") RETURNING epoch";
 
-// Its row may have been marked as stopped while it was away, or be gone with a restored backup: it lives under its epoch all the same.
+// Its row may have been marked as stopped while it was away, or be gone with a restored backup: it lives under its epoch
+// all the same.
 static const char renew_sql[] =
-  "INSERT INTO {{schema}}.nodes AS n (epoch, node_id, name, started_us, lease_until_us) OVERRIDING SYSTEM VALUE "
-  "VALUES ($3::bigint, $1::uuid, $2::text, " DB_NOW_US ", " DB_NOW_US " + 10000000) "
-  "ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL RETURNING epoch";
+    "INSERT INTO " S "nodes AS n (epoch, node_id, name, started_us, lease_until_us) OVERRIDING SYSTEM VALUE"
+    " VALUES ($3::bigint, $1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ")"
+    " ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL"
+    " RETURNING epoch";
 
 static const char claim_sql[] =
-  "WITH dead AS MATERIALIZED (SELECT epoch FROM {{schema}}.nodes WHERE " DEAD "), "
-  "orphans AS (SELECT id FROM {{schema}}.executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2 "
-  "AND owner IN (SELECT epoch FROM dead) LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
-  "due AS (SELECT id FROM {{schema}}.executions WHERE status IN (1, 3) AND due_us <= " DB_NOW_US " + $4::bigint "
-  "ORDER BY due_us, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
-  "picked AS (SELECT id, true AS interrupted FROM orphans UNION ALL SELECT id, false FROM due LIMIT $3::bigint), "
-  "taken AS (UPDATE {{schema}}.executions e SET owner = $1::bigint, fence = e.fence + 1, status = 2, "
-  "started_us = coalesce(e.started_us, " DB_NOW_US " + $4::bigint) FROM picked p WHERE e.id = p.id "
-  "RETURNING e.id, e.fence, e.created_us, e.api_level, p.interrupted, e.app, e.workflow, e.input, e.bundle, e.seed, e.due_us) "
-  "SELECT id, fence, created_us, api_level, interrupted, app, workflow, input, bundle, seed FROM taken ORDER BY due_us, id";
+    "WITH dead AS MATERIALIZED (SELECT epoch FROM " S "nodes WHERE " DEAD "), "
+    "orphans AS ("
+    "SELECT id FROM " S "executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2"
+    " AND owner IN (SELECT epoch FROM dead) LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
+    "due AS ("
+    "SELECT id FROM " S "executions WHERE status IN (1, 3) AND due_us <= " DB_NOW_US " + $4::bigint"
+    " ORDER BY due_us, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
+    "picked AS ("
+    "SELECT id, true AS interrupted FROM orphans UNION ALL SELECT id, false FROM due LIMIT $3::bigint), "
+    "taken AS ("
+    "UPDATE " S "executions e SET owner = $1::bigint, fence = e.fence + 1, status = 2,"
+    " started_us = coalesce(e.started_us, " DB_NOW_US " + $4::bigint)"
+    " FROM picked p WHERE e.id = p.id"
+    " RETURNING e.id, e.fence, e.created_us, e.api_level, p.interrupted, e.app, e.workflow, e.input, e.bundle,"
+    " e.seed, e.due_us) "
+    "SELECT id, fence, created_us, api_level, interrupted, app, workflow, input, bundle, seed FROM taken"
+    " ORDER BY due_us, id";
 
 static const char stop_dead_sql[] =
-  "UPDATE {{schema}}.nodes n SET stopped_us = " DB_NOW_US " WHERE " DEAD
-  " AND NOT EXISTS (SELECT 1 FROM {{schema}}.executions e WHERE e.status = 2 AND e.owner = n.epoch)";
+    "UPDATE " S "nodes n SET stopped_us = " DB_NOW_US " WHERE " DEAD
+    " AND NOT EXISTS (SELECT 1 FROM " S "executions e WHERE e.status = 2 AND e.owner = n.epoch)";
 
 static const char next_due_sql[] =
-  "SELECT due_us FROM {{schema}}.executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1";
+    "SELECT due_us FROM " S "executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1";
 
 mw_pg_node *mw_pg_node_new(mw_pg_writer *writer) {
   mw_pg_node *node = MW_NEW(mw_pg_node);

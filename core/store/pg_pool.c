@@ -21,7 +21,7 @@ struct mw_pg_pool {
   mw_pg_target *target;
   int size, count, opening;
   mw_list slots;
-  mw_list ops;     /**< mw_pg_op waiting. */
+  mw_list ops; /**< mw_pg_op waiting. */
   mw_list waiters;
   size_t waiting;
   mw_timer retry;
@@ -93,7 +93,8 @@ static void lose(mw_pg_pool *pool, slot *s, const mw_err *err) {
     pump_later(pool); // The first attempt to replace it comes at once.
     return;
   }
-  if (!mw_timer_is_armed(&pool->retry)) mw_timer_start(pool->loop, &pool->retry, mw_pg_backoff_ms(++pool->attempt));
+  if (!mw_timer_is_armed(&pool->retry))
+    mw_timer_start(pool->loop, &pool->retry, mw_pg_backoff_ms(++pool->attempt));
   if (has_live(pool)) return;
   pool->down = true;
   pool->why = *err;
@@ -130,8 +131,10 @@ static void open_one(mw_pg_pool *pool) {
 
 static void on_retry(mw_timer *timer, void *arg) {
   mw_pg_pool *pool = arg;
-  if (pool->down && pool->opening == 0) open_one(pool);
-  else pump(pool);
+  if (pool->down && pool->opening == 0)
+    open_one(pool);
+  else
+    pump(pool);
 }
 
 /** Opens one more when there is room, one at a time and not while backing off. */
@@ -151,13 +154,14 @@ static slot *idle_slot(mw_pg_pool *pool) {
   return NULL;
 }
 
-/** The usable connection with the fewest ops on it, whose front is fresh. While a transaction waits, the one that is nearest to idle is left to
- *  drain for it. */
+/** The usable connection with the fewest ops on it, whose front is fresh. While a transaction waits, the one
+ * that is nearest to idle is left to drain for it. */
 static slot *shared_slot(mw_pg_pool *pool) {
   slot *best = NULL, *next = NULL;
   MW_LIST_EACH(&pool->slots, node) {
     slot *s = MW_CONTAINER(node, slot, node);
-    if (!is_usable(s) || mw_pg_conn_depth(s->conn) >= DEPTH_MAX || mw_pg_conn_busy_ms(s->conn) > FRONT_FRESH_MS) continue;
+    if (!is_usable(s) || mw_pg_conn_depth(s->conn) >= DEPTH_MAX || mw_pg_conn_busy_ms(s->conn) > FRONT_FRESH_MS)
+      continue;
     if (!best || mw_pg_conn_depth(s->conn) < mw_pg_conn_depth(best->conn)) {
       next = best;
       best = s;

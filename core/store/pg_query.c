@@ -29,13 +29,16 @@ static void answer(mw_pg_query *q, int status, const mw_err *err) {
   static const mw_err none;
   q->rows.names = q->names;
   q->rows.values = q->values;
-  q->cb(status, status ? NULL : &q->rows, status ? (err ? err : &none) : NULL, status && q->sqlstate[0] ? q->sqlstate : NULL, q->arg);
+  q->cb(status, status ? NULL : &q->rows, status ? (err ? err : &none) : NULL,
+        status && q->sqlstate[0] ? q->sqlstate : NULL, q->arg);
 }
 
 void mw_pg_query_stop(mw_pg_query *q, int status, const mw_err *err) {
   if (q->running) {
-    if (q->pool && mw_pg_pool_withdraw(q->pool, &q->op)) q->running = false;
-    else mw_pg_conn_cancel(&q->op);
+    if (q->pool && mw_pg_pool_withdraw(q->pool, &q->op))
+      q->running = false;
+    else
+      mw_pg_conn_cancel(&q->op);
   }
   answer(q, status, err);
   if (!q->running) free_query(q);
@@ -44,7 +47,8 @@ void mw_pg_query_stop(mw_pg_query *q, int status, const mw_err *err) {
 static void on_timer(mw_timer *timer, void *arg) {
   mw_pg_query *q = arg;
   if (q->early == 0) {
-    q->early = mw_err_set(&q->err, MW_ETIMEOUT, "the statement took longer than %lld ms and was cancelled", (long long)q->timeout_ms);
+    q->early = mw_err_set(&q->err, MW_ETIMEOUT, "the statement took longer than %lld ms and was cancelled",
+                          (long long)q->timeout_ms);
   }
   mw_err err = q->err;
   mw_pg_query_stop(q, q->early, &err);
@@ -65,22 +69,28 @@ static void add_row(mw_pg_query *q, const PGresult *result, int row) {
     q->values_cap = need * 2 < 64 ? 64 : need * 2;
     q->values = mw_realloc(q->values, q->values_cap * sizeof *q->values);
   }
-  for (size_t i = 0; i < q->rows.columns; i++) q->values[used + i] = mw_pg_value_get(&q->arena, result, row, (int)i);
+  for (size_t i = 0; i < q->rows.columns; i++)
+    q->values[used + i] = mw_pg_value_get(&q->arena, result, row, (int)i);
   q->rows.count++;
 }
 
 static void refuse_more(mw_pg_query *q, mw_pg_op *op) {
   if (q->rows.count > q->max_rows) {
-    q->early = mw_err_set(&q->err, MW_ELIMIT, "the result has more than %zu rows: ask for fewer with LIMIT, or raise max_rows", q->max_rows);
+    q->early = mw_err_set(&q->err, MW_ELIMIT,
+                          "the result has more than %zu rows: ask for fewer with LIMIT, or raise max_rows",
+                          q->max_rows);
   } else {
-    q->early = mw_err_set(&q->err, MW_ELIMIT, "the result is larger than %zu MiB: ask for less of it", MAX_RESULT_BYTES >> 20);
+    q->early = mw_err_set(&q->err, MW_ELIMIT, "the result is larger than %zu MiB: ask for less of it",
+                          MAX_RESULT_BYTES >> 20);
   }
   mw_pg_conn_cancel(op);
 }
 
 static int64_t affected_of(const PGresult *result) {
   const char *tag = PQcmdStatus((PGresult *)result);
-  if (strncmp(tag, "INSERT", 6) && strncmp(tag, "UPDATE", 6) && strncmp(tag, "DELETE", 6) && strncmp(tag, "MERGE", 5)) return 0;
+  if (strncmp(tag, "INSERT", 6) && strncmp(tag, "UPDATE", 6) && strncmp(tag, "DELETE", 6) &&
+      strncmp(tag, "MERGE", 5))
+    return 0;
   return strtoll(PQcmdTuples((PGresult *)result), NULL, 10);
 }
 
@@ -119,7 +129,9 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
 
 static bool is_plannable(mw_str sql) {
   static const char *const words[] = {"select", "insert", "update", "delete", "with", "values", "merge", NULL};
-  while (sql.len && (*sql.ptr == ' ' || *sql.ptr == '\n' || *sql.ptr == '\t' || *sql.ptr == '\r' || *sql.ptr == '(')) sql = mw_str_of(sql.ptr + 1, sql.len - 1);
+  while (sql.len &&
+         (*sql.ptr == ' ' || *sql.ptr == '\n' || *sql.ptr == '\t' || *sql.ptr == '\r' || *sql.ptr == '('))
+    sql = mw_str_of(sql.ptr + 1, sql.len - 1);
   for (const char *const *word = words; *word; word++) {
     size_t len = strlen(*word);
     if (sql.len > len && mw_str_eq_nocase(mw_str_of(sql.ptr, len), mw_str_of(*word, len))) return true;
@@ -146,7 +158,8 @@ mw_pg_query *mw_pg_query_make(mw_loop *loop, const mw_query_opts *opts, bool in_
   mw_pg_stmt *stmt = &q->op.stmts[0];
   mw_pg_sql sql;
   int rc = mw_pg_sql_check(opts->sql, in_tx, &sql, &q->err);
-  if (rc == 0) rc = mw_pg_params_make(&stmt->params, &q->arena, opts->params, opts->nparams, sql.placeholders, &q->err);
+  if (rc == 0)
+    rc = mw_pg_params_make(&stmt->params, &q->arena, opts->params, opts->nparams, sql.placeholders, &q->err);
   q->early = rc;
   q->leaves_session = sql.leaves_session;
   stmt->sql = mw_arena_strndup(&q->arena, opts->sql.ptr, opts->sql.len);
@@ -160,11 +173,14 @@ void mw_pg_query_go(mw_pg_query *q, mw_pg_pool *pool, mw_pg_conn *conn) {
   if (q->early) return;
   q->running = true;
   q->pool = conn ? NULL : pool;
-  if (conn) mw_pg_conn_run(conn, &q->op);
-  else mw_pg_pool_run(pool, &q->op);
+  if (conn)
+    mw_pg_conn_run(conn, &q->op);
+  else
+    mw_pg_pool_run(pool, &q->op);
 }
 
-int mw_pg_query_start(mw_store_client *base, mw_db db, const mw_query_opts *opts, mw_query_cb cb, void *arg, mw_query **out) {
+int mw_pg_query_start(mw_store_client *base, mw_db db, const mw_query_opts *opts, mw_query_cb cb, void *arg,
+                      mw_query **out) {
   mw_pg_client *client = (mw_pg_client *)base;
   mw_pg_pool *pool = db == MW_DB_ENGINE ? client->engine : client->app;
   mw_pg_query *q = mw_pg_query_make(base->loop, opts, false, cb, arg);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// One statement of a caller on its way: checked, sent as an op, its rows gathered with bounds, answered once. When its time is over it is
-// answered at once, while its op is cancelled in the server and drains.
+// One statement of a caller on its way: checked, sent as an op, its rows gathered with bounds, answered once.
+// When its time is over it is answered at once, while its op is cancelled in the server and drains.
 
 #include <stdbool.h>
 
@@ -16,7 +16,7 @@ typedef struct mw_pg_query mw_pg_query;
 struct mw_pg_query {
   mw_query base;
   mw_loop *loop;
-  mw_list node;   /**< In the client's `queries` until it is answered. */
+  mw_list node; /**< In the client's `queries` until it is answered. */
   mw_pg_op op;
   mw_pg_pool *pool;
   mw_arena arena;
@@ -25,10 +25,10 @@ struct mw_pg_query {
   void *arg;
   int64_t timeout_ms;
   size_t max_rows;
-  bool running;   /**< Its op is waiting or on a connection. */
+  bool running; /**< Its op is waiting or on a connection. */
   bool answered;
   bool leaves_session;
-  int early;      /**< An answer that does not come from the server. */
+  int early; /**< An answer that does not come from the server. */
   mw_err err;
   char sqlstate[MW_PG_SQLSTATE];
   mw_rows rows;
@@ -44,7 +44,8 @@ struct mw_pg_query {
 
 /** Makes a query and checks its statement; what is wrong becomes its early answer. */
 mw_pg_query *mw_pg_query_make(mw_loop *loop, const mw_query_opts *opts, bool in_tx, mw_query_cb cb, void *arg);
-/** Starts its clock and runs it in `pool`, or on `conn` when that is not NULL. With an early answer, that comes in the next turn. */
+/** Starts its clock and runs it in `pool`, or on `conn` when that is not NULL. With an early answer, that comes
+ * in the next turn. */
 void mw_pg_query_go(mw_pg_query *query, mw_pg_pool *pool, mw_pg_conn *conn);
 /** Answers now, cancels the op. */
 void mw_pg_query_stop(mw_pg_query *query, int status, const mw_err *err);

@@ -11,12 +11,12 @@
 typedef struct scan {
   const char *at, *end;
   int placeholders;
-  bool ended;                 /**< A semicolon was seen. */
-  bool more;                  /**< Something follows it. */
-  bool calls_session;         /**< set_config or a session's advisory lock is called somewhere. */
-  int nwords;                 /**< Leading bare words; stops at the first other token. */
+  bool ended;         /**< A semicolon was seen. */
+  bool more;          /**< Something follows it. */
+  bool calls_session; /**< set_config or a session's advisory lock is called somewhere. */
+  int nwords;         /**< Leading bare words; stops at the first other token. */
   bool words_end;
-  char words[MAX_WORDS][16];  /**< In capitals. */
+  char words[MAX_WORDS][16]; /**< In capitals. */
 } scan;
 
 static bool is_name_start(char c) {
@@ -71,8 +71,12 @@ static void scan_dollar(scan *s) {
 }
 
 static bool touches_session(mw_str name) {
-  static const char *const names[] = {"set_config", "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
-                                      "pg_try_advisory_lock_shared", NULL};
+  static const char *const names[] = {"set_config",
+                                      "pg_advisory_lock",
+                                      "pg_advisory_lock_shared",
+                                      "pg_try_advisory_lock",
+                                      "pg_try_advisory_lock_shared",
+                                      NULL};
   if (name.len < 10) return false;
   for (const char *const *at = names; *at; at++) {
     if (mw_str_eq_nocase(name, mw_str_from(*at))) return true;
@@ -116,14 +120,19 @@ static void scan_all(scan *s) {
       scan_word(s);
     } else {
       s->words_end = true;
-      if (c == '\'' || c == '"') skip_quoted(s, c, false);
-      else if (c == '$') scan_dollar(s);
-      else s->at++;
+      if (c == '\'' || c == '"')
+        skip_quoted(s, c, false);
+      else if (c == '$')
+        scan_dollar(s);
+      else
+        s->at++;
     }
   }
 }
 
-static bool word_is(const scan *s, int i, const char *word) { return i < s->nwords && strcmp(s->words[i], word) == 0; }
+static bool word_is(const scan *s, int i, const char *word) {
+  return i < s->nwords && strcmp(s->words[i], word) == 0;
+}
 
 static bool is_one_of(const scan *s, const char *const *list) {
   for (; *list; list++) {
@@ -133,10 +142,11 @@ static bool is_one_of(const scan *s, const char *const *list) {
 }
 
 static bool is_temp_table(const scan *s) {
-  return word_is(s, 0, "CREATE") &&
-         (word_is(s, 1, "TEMP") || word_is(s, 1, "TEMPORARY") ||
-          ((word_is(s, 1, "LOCAL") || word_is(s, 1, "GLOBAL") || (word_is(s, 1, "OR") && word_is(s, 2, "REPLACE"))) &&
-           (word_is(s, 2, "TEMP") || word_is(s, 2, "TEMPORARY") || word_is(s, 3, "TEMP") || word_is(s, 3, "TEMPORARY"))));
+  return word_is(s, 0, "CREATE") && (word_is(s, 1, "TEMP") || word_is(s, 1, "TEMPORARY") ||
+                                     ((word_is(s, 1, "LOCAL") || word_is(s, 1, "GLOBAL") ||
+                                       (word_is(s, 1, "OR") && word_is(s, 2, "REPLACE"))) &&
+                                      (word_is(s, 2, "TEMP") || word_is(s, 2, "TEMPORARY") ||
+                                       word_is(s, 3, "TEMP") || word_is(s, 3, "TEMPORARY"))));
 }
 
 static int deny(const scan *s, const char *why, mw_err *err) {
@@ -145,48 +155,66 @@ static int deny(const scan *s, const char *why, mw_err *err) {
 }
 
 static int check_alone(const scan *s, mw_err *err) {
-  static const char *const control[] = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE",
-                                        "LOCK", "DECLARE", "FETCH", "MOVE", "CLOSE", NULL};
-  static const char *const session[] = {"SET", "RESET", "DISCARD", "PREPARE", "EXECUTE", "DEALLOCATE", "LOAD", NULL};
+  static const char *const control[] = {"BEGIN", "START",     "COMMIT",  "END",  "ROLLBACK",
+                                        "ABORT", "SAVEPOINT", "RELEASE", "LOCK", "DECLARE",
+                                        "FETCH", "MOVE",      "CLOSE",   NULL};
+  static const char *const session[] = {"SET",     "RESET",      "DISCARD", "PREPARE",
+                                        "EXECUTE", "DEALLOCATE", "LOAD",    NULL};
   static const char *const listen[] = {"LISTEN", "UNLISTEN", NULL};
   if (is_one_of(s, control)) {
-    return deny(s, "needs a transaction, and connections are shared between tasks: run it inside mw.transaction, which begins, "
-                   "commits and rolls back by itself", err);
+    return deny(s,
+                "needs a transaction, and connections are shared between tasks: run it inside mw.transaction, "
+                "which begins, "
+                "commits and rolls back by itself",
+                err);
   }
   if (is_one_of(s, session)) {
-    return deny(s, "would change a connection that other tasks share: use it inside mw.transaction (SET LOCAL for a setting)", err);
+    return deny(s,
+                "would change a connection that other tasks share: use it inside mw.transaction (SET LOCAL for "
+                "a setting)",
+                err);
   }
   if (is_temp_table(s)) {
-    return mw_err_set(err, MW_EDENIED, "a temporary table lives in one connection, which other tasks share: make and use it inside "
-                                       "mw.transaction");
+    return mw_err_set(
+        err, MW_EDENIED,
+        "a temporary table lives in one connection, which other tasks share: make and use it inside "
+        "mw.transaction");
   }
   if (s->calls_session) {
-    return mw_err_set(err, MW_EDENIED, "set_config and advisory locks of a session stay on a connection that other tasks share: use "
-                                       "them inside mw.transaction (pg_advisory_xact_lock)");
+    return mw_err_set(
+        err, MW_EDENIED,
+        "set_config and advisory locks of a session stay on a connection that other tasks share: use "
+        "them inside mw.transaction (pg_advisory_xact_lock)");
   }
   if (is_one_of(s, listen)) return deny(s, "is not possible here: connections are shared between tasks", err);
-  if (word_is(s, 0, "COPY")) return deny(s, "is not possible here: use INSERT … SELECT FROM unnest($1::…[])", err);
+  if (word_is(s, 0, "COPY"))
+    return deny(s, "is not possible here: use INSERT … SELECT FROM unnest($1::…[])", err);
   return 0;
 }
 
 static int check_in_tx(const scan *s, mw_err *err) {
   static const char *const control[] = {"BEGIN", "START", "COMMIT", "END", "ABORT", NULL};
   static const char *const never[] = {"LISTEN", "UNLISTEN", "DISCARD", NULL};
-  bool to_savepoint = word_is(s, 0, "ROLLBACK") &&
-                      (word_is(s, 1, "TO") || (s->nwords > 2 && word_is(s, 2, "TO")));
+  bool to_savepoint =
+      word_is(s, 0, "ROLLBACK") && (word_is(s, 1, "TO") || (s->nwords > 2 && word_is(s, 2, "TO")));
   if (is_one_of(s, control) || (word_is(s, 0, "ROLLBACK") && !to_savepoint) ||
       (word_is(s, 0, "PREPARE") && word_is(s, 1, "TRANSACTION"))) {
-    return deny(s, "is not possible inside mw.transaction: return from its function to commit, raise an error to roll back", err);
+    return deny(s,
+                "is not possible inside mw.transaction: return from its function to commit, raise an error to "
+                "roll back",
+                err);
   }
   if (is_one_of(s, never)) return deny(s, "is not possible inside mw.transaction", err);
-  if (word_is(s, 0, "COPY")) return deny(s, "is not possible here: use INSERT … SELECT FROM unnest($1::…[])", err);
+  if (word_is(s, 0, "COPY"))
+    return deny(s, "is not possible here: use INSERT … SELECT FROM unnest($1::…[])", err);
   return 0;
 }
 
 static bool leaves_session(const scan *s) {
   static const char *const words[] = {"RESET", "PREPARE", "DEALLOCATE", "DECLARE", "LOAD", "DO", "CALL", NULL};
   if (s->calls_session || is_one_of(s, words) || is_temp_table(s)) return true;
-  return word_is(s, 0, "SET") && !word_is(s, 1, "LOCAL") && !word_is(s, 1, "TRANSACTION") && !word_is(s, 1, "CONSTRAINTS");
+  return word_is(s, 0, "SET") && !word_is(s, 1, "LOCAL") && !word_is(s, 1, "TRANSACTION") &&
+         !word_is(s, 1, "CONSTRAINTS");
 }
 
 int mw_pg_sql_check(mw_str text, bool in_tx, mw_pg_sql *sql, mw_err *err) {
@@ -198,11 +226,13 @@ int mw_pg_sql_check(mw_str text, bool in_tx, mw_pg_sql *sql, mw_err *err) {
   if (text.len) scan_all(&s);
   if (s.nwords == 0 && !s.words_end) return mw_err_set(err, MW_EINVALID, "the statement is empty");
   if (s.more) {
-    return mw_err_set(err, MW_EINVALID, "more than one statement in one call: call once for each, inside mw.transaction when "
-                                        "they belong together");
+    return mw_err_set(err, MW_EINVALID,
+                      "more than one statement in one call: call once for each, inside mw.transaction when "
+                      "they belong together");
   }
   if (s.placeholders > MAX_PLACEHOLDERS) {
-    return mw_err_set(err, MW_EINVALID, "placeholders go up to $%d: pass an array and unnest it", MAX_PLACEHOLDERS);
+    return mw_err_set(err, MW_EINVALID, "placeholders go up to $%d: pass an array and unnest it",
+                      MAX_PLACEHOLDERS);
   }
   int rc = in_tx ? check_in_tx(&s, err) : check_alone(&s, err);
   if (rc) return rc;

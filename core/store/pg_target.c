@@ -7,13 +7,15 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 
-// Settings that a connection has unless the URL says otherwise. Kerberos is off because its libraries look names up, which
-// blocks; keepalives because a dead peer should be noticed within half a minute.
-static const struct { const char *name, *value; } defaults[] = {
-  {"client_encoding", "UTF8"},    {"fallback_application_name", "moonwatch"},
-  {"gssencmode", "disable"},      {"keepalives_idle", "15"},
-  {"keepalives_interval", "5"},   {"keepalives_count", "3"},
-  {"tcp_user_timeout", "30000"},  {"connect_timeout", "10"},
+// Settings that a connection has unless the URL says otherwise. Kerberos is off because its libraries look
+// names up, which blocks; keepalives because a dead peer should be noticed within half a minute.
+static const struct {
+  const char *name, *value;
+} defaults[] = {
+    {"client_encoding", "UTF8"},   {"fallback_application_name", "moonwatch"},
+    {"gssencmode", "disable"},     {"keepalives_idle", "15"},
+    {"keepalives_interval", "5"},  {"keepalives_count", "3"},
+    {"tcp_user_timeout", "30000"}, {"connect_timeout", "10"},
 };
 
 static PQconninfoOption *find(const mw_pg_target *target, const char *name) {
@@ -30,12 +32,15 @@ static void set(mw_pg_target *target, const char *name, const char *value) {
   option->val = strdup(value); // PQconninfoFree frees it with libc's free.
 }
 
-int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out, mw_err *err) {
+int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out,
+                     mw_err *err) {
   char *text = NULL;
   PQconninfoOption *options = PQconninfoParse(url, &text);
   if (!options) {
-    int rc = mw_err_set(err, MW_ECONFIG, "the database URL does not parse: %.*s (it looks like postgres://user:password@host:5432/name)",
-                        (int)strcspn(text ? text : "", "\n"), text ? text : "");
+    int rc = mw_err_set(
+        err, MW_ECONFIG,
+        "the database URL does not parse: %.*s (it looks like postgres://user:password@host:5432/name)",
+        (int)strcspn(text ? text : "", "\n"), text ? text : "");
     PQfreemem(text);
     return rc;
   }
@@ -43,7 +48,8 @@ int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *set
   target->options = options;
   target->cancel_pool = cancel_pool;
   target->setup = setup ? mw_strdup(setup) : NULL;
-  for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) set(target, defaults[i].name, defaults[i].value);
+  for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++)
+    set(target, defaults[i].name, defaults[i].value);
   const char *host = getenv("PGHOST"), *port = getenv("PGPORT");
   if (host && host[0] && !find(target, "hostaddr")->val) set(target, "host", host);
   set(target, "port", port && port[0] ? port : "5432");
@@ -104,7 +110,8 @@ void mw_pg_place_set_addresses(mw_pg_place *place, const mw_address *addresses, 
   place->hostaddr = mw_buf_take(&numeric);
 }
 
-static PGconn *connect_with(const mw_pg_target *target, const mw_pg_place *place, PGconn *(*start)(const char *const *, const char *const *, int)) {
+static PGconn *connect_with(const mw_pg_target *target, const mw_pg_place *place,
+                            PGconn *(*start)(const char *const *, const char *const *, int)) {
   const char *names[64], *values[64];
   int n = 0;
   for (PQconninfoOption *o = target->options; o->keyword && n < 63; o++) {

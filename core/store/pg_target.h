@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// mw_pg_target: where and how to connect: a parsed URL, immutable, shared by all threads. A place is one host of it, picked in turn
-// at every attempt, so that a URL with several hosts finds the one that answers.
+// mw_pg_target: where and how to connect: a parsed URL, immutable, shared by all threads. A place is one host
+// of it, picked in turn at every attempt, so that a URL with several hosts finds the one that answers.
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -25,8 +25,10 @@ typedef struct mw_pg_place {
   bool resolved;  /**< The URL gave them. */
 } mw_pg_place;
 
-/** Parses postgres://… or "host=… dbname=…". `cancel_pool` must outlive all connections; `setup` is copied. MW_ECONFIG when it does not parse. */
-int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out, mw_err *err);
+/** Parses postgres://… or "host=… dbname=…". `cancel_pool` must outlive all connections; `setup` is copied.
+ * MW_ECONFIG when it does not parse. */
+int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out,
+                     mw_err *err);
 void mw_pg_target_free(mw_pg_target *target);
 
 /** Picks the next host. Thread-safe. */

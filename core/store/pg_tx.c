@@ -6,15 +6,16 @@
 #include "store/pg_query.h"
 #include "store/postgres.h"
 
-// A transaction has a connection for itself from BEGIN to its end. It ends exactly once in the database (`finish`): when its owner says
-// so or when its time is over; and once for its owner (`answer`), who then never sees it again. The connection goes back to the pool
-// only when the server says that no transaction is open on it.
+// A transaction has a connection for itself from BEGIN to its end. It ends exactly once in the database
+// (`finish`): when its owner says so or when its time is over; and once for its owner (`answer`), who then
+// never sees it again. The connection goes back to the pool only when the server says that no transaction is
+// open on it.
 
 #define MAX_WAITING 256
 
 typedef struct mw_pg_tx {
   mw_tx base;
-  mw_list node; /**< In the client's `txs`. */
+  mw_list node;           /**< In the client's `txs`. */
   mw_store_client orphan; /**< Stands for the client once that is gone. */
   mw_loop *loop;
   mw_pg_pool *pool; /**< NULL when the client is gone. */
@@ -27,10 +28,10 @@ typedef struct mw_pg_tx {
   int64_t timeout_ms;
   mw_tx_cb cb; /**< Of begin, then of end. */
   void *arg;
-  bool opened;   /**< `cb` of begin has come. */
+  bool opened;    /**< `cb` of begin has come. */
   bool finishing; /**< COMMIT or ROLLBACK has been sent, or there is no connection to send it on. */
   bool committing, dirty, retried;
-  bool ending;   /**< The owner has called mw_store's tx_end. */
+  bool ending; /**< The owner has called mw_store's tx_end. */
   bool wants_commit;
   int doom;
   mw_err err;
@@ -102,7 +103,8 @@ static void on_end_done(mw_pg_op *op, int status, const char *sqlstate, const mw
   }
   if (status && tx->committing) {
     mw_err own = *err;
-    if (status == MW_EUNAVAILABLE) mw_err_wrap(&own, "the connection was lost during COMMIT, which may have happened");
+    if (status == MW_EUNAVAILABLE)
+      mw_err_wrap(&own, "the connection was lost during COMMIT, which may have happened");
     doom(tx, status, &own, sqlstate);
   }
   if (status == 0 && tx->dirty && tx->conn) {
@@ -110,8 +112,10 @@ static void on_end_done(mw_pg_op *op, int status, const char *sqlstate, const mw
   } else {
     let_go(tx, status == 0);
   }
-  if (tx->ending && tx->cb) answer_end(tx);
-  else maybe_free(tx);
+  if (tx->ending && tx->cb)
+    answer_end(tx);
+  else
+    maybe_free(tx);
 }
 
 static void finish(mw_pg_tx *tx, bool commit) {
@@ -154,8 +158,10 @@ static void on_lost(mw_pg_waiter *waiter, const mw_err *err) {
   if (!tx->conn) return;
   tx->conn = NULL;
   doom(tx, err ? err->code : MW_EUNAVAILABLE, err, NULL);
-  if (tx->ending && tx->cb) mw_timer_start(tx->loop, &tx->timer, 0);
-  else maybe_free(tx);
+  if (tx->ending && tx->cb)
+    mw_timer_start(tx->loop, &tx->timer, 0);
+  else
+    maybe_free(tx);
 }
 
 /** Its time is over; or, once it is ending without a connection, its answer is due. */
@@ -167,12 +173,14 @@ static void on_timer(mw_timer *timer, void *arg) {
   }
   mw_err err = {0};
   if (!tx->opened) {
-    mw_err_set(&err, MW_ETIMEOUT, "no connection to the database became free within %lld ms", (long long)tx->timeout_ms);
+    mw_err_set(&err, MW_ETIMEOUT, "no connection to the database became free within %lld ms",
+               (long long)tx->timeout_ms);
     mw_pg_pool_forget(tx->pool, &tx->waiter);
     on_conn(&tx->waiter, NULL, &err);
     return;
   }
-  mw_err_set(&err, MW_ETIMEOUT, "the transaction took longer than %lld ms and was rolled back", (long long)tx->timeout_ms);
+  mw_err_set(&err, MW_ETIMEOUT, "the transaction took longer than %lld ms and was rolled back",
+             (long long)tx->timeout_ms);
   doom(tx, MW_ETIMEOUT, &err, NULL);
   mw_pg_query *query = tx->query && !tx->query->answered ? tx->query : NULL;
   if (query) mw_pg_conn_cancel(&query->op);

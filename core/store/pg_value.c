@@ -7,7 +7,16 @@
 #include <string.h>
 
 // OIDs of pg_type that never change (src/include/catalog/pg_type.dat).
-enum { OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_OID = 26, OID_FLOAT4 = 700, OID_FLOAT8 = 701 };
+enum {
+  OID_BOOL = 16,
+  OID_BYTEA = 17,
+  OID_INT8 = 20,
+  OID_INT2 = 21,
+  OID_INT4 = 23,
+  OID_OID = 26,
+  OID_FLOAT4 = 700,
+  OID_FLOAT8 = 701
+};
 
 static const char *format_number(mw_arena *arena, double num) {
   char text[40];
@@ -38,7 +47,9 @@ static int make_one(mw_pg_params *p, int i, mw_arena *arena, const mw_value *v, 
     case MW_VALUE_NUM: p->values[i] = format_number(arena, v->num); return 0;
     case MW_VALUE_TEXT:
       if (v->str.len && memchr(v->str.ptr, 0, v->str.len)) {
-        return mw_err_set(err, MW_EINVALID, "parameter $%d has a NUL byte, which PostgreSQL's text cannot hold: pass it as bytes", i + 1);
+        return mw_err_set(err, MW_EINVALID,
+                          "parameter $%d has a NUL byte, which PostgreSQL's text cannot hold: pass it as bytes",
+                          i + 1);
       }
       p->values[i] = mw_arena_strndup(arena, v->str.ptr, v->str.len);
       return 0;
@@ -51,7 +62,8 @@ static int make_one(mw_pg_params *p, int i, mw_arena *arena, const mw_value *v, 
   return mw_err_set(err, MW_EINVALID, "parameter $%d has no kind", i + 1);
 }
 
-int mw_pg_params_make(mw_pg_params *params, mw_arena *arena, const mw_value *values, size_t count, int wanted, mw_err *err) {
+int mw_pg_params_make(mw_pg_params *params, mw_arena *arena, const mw_value *values, size_t count, int wanted,
+                      mw_err *err) {
   *params = (mw_pg_params){.count = wanted};
   if (count > (size_t)wanted) {
     return mw_err_set(err, MW_EINVALID, "the statement takes %d parameters and was given %zu", wanted, count);
@@ -100,7 +112,8 @@ int mw_pg_error_code(const char *sqlstate) {
   if (strncmp(sqlstate, "23", 2) == 0) return MW_ECONSTRAINT;
   if (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0) return MW_ESERIALIZE;
   if (strcmp(sqlstate, "57014") == 0 || strcmp(sqlstate, "25P03") == 0) return MW_ETIMEOUT;
-  if (strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0 || strcmp(sqlstate, "53300") == 0) return MW_EUNAVAILABLE;
+  if (strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0 || strcmp(sqlstate, "53300") == 0)
+    return MW_EUNAVAILABLE;
   return MW_ESQL;
 }
 
@@ -116,7 +129,7 @@ int mw_pg_error_get(const PGresult *result, char sqlstate[MW_PG_SQLSTATE], mw_er
     int len = (int)strcspn(text, "\n");
     return mw_err_set(err, mw_pg_error_code(sqlstate), "%.*s", len, text);
   }
-  return mw_err_set(err, mw_pg_error_code(sqlstate), "%s%s%s%s%s%s%s%s", primary, position ? " (at character " : "",
-                    position ? position : "", position ? ")" : "", detail ? "; " : "", detail ? detail : "", hint ? "; hint: " : "",
-                    hint ? hint : "");
+  return mw_err_set(err, mw_pg_error_code(sqlstate), "%s%s%s%s%s%s%s%s", primary,
+                    position ? " (at character " : "", position ? position : "", position ? ")" : "",
+                    detail ? "; " : "", detail ? detail : "", hint ? "; hint: " : "", hint ? hint : "");
 }

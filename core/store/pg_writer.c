@@ -58,7 +58,8 @@ static void become_down(mw_pg_writer *writer, const mw_err *err) {
   writer->up = false;
   if (was_up) atomic_fetch_sub(&mw_pg_store_of(writer->client)->writers_up, 1);
   if (!writer->told_down) {
-    mw_log(MW_LOG_WARN, "store", "PostgreSQL is away, reconnecting in the background", MW_LOG_S("reason", err->text));
+    mw_log(MW_LOG_WARN, "store", "PostgreSQL is away, reconnecting in the background",
+           MW_LOG_S("reason", err->text));
     writer->told_down = true;
     mw_pg_groups_on_down(writer->groups, err);
     if (!writer->closed) tell(writer, false);
@@ -98,7 +99,8 @@ void mw_pg_writer_reject(mw_pg_writer *writer, const mw_err *err) {
 }
 
 static void connect_now(mw_pg_writer *writer) {
-  writer->conn = mw_pg_conn_open(writer->client->base.loop, mw_pg_store_of(writer->client)->writer, on_event, writer);
+  writer->conn =
+      mw_pg_conn_open(writer->client->base.loop, mw_pg_store_of(writer->client)->writer, on_event, writer);
 }
 
 static void on_retry(mw_timer *timer, void *arg) { connect_now(arg); }
@@ -170,15 +172,16 @@ mw_pg_writer *mw_pg_writer_new(mw_pg_client *client) {
   writer->client = client;
   mw_list_init(&writer->jobs);
   mw_timer_init(&writer->retry, on_retry, writer);
-  writer->put_code = mw_pg_writer_sql(writer,
-    "INSERT INTO {{schema}}.code (hash, text, created_us) "
-    "SELECT hash, text, $3::bigint FROM unnest($1::text[], $2::text[]) AS i(hash, text) ORDER BY hash ON CONFLICT DO NOTHING");
+  writer->put_code =
+      mw_pg_writer_sql(writer, "INSERT INTO {{schema}}.code (hash, text, created_us) "
+                               "SELECT hash, text, $3::bigint FROM unnest($1::text[], $2::text[]) AS i(hash, "
+                               "text) ORDER BY hash ON CONFLICT DO NOTHING");
   // The counter's row stays locked until the commit, so numbers become visible in their order.
-  writer->add_change = mw_pg_writer_sql(writer,
-    "WITH n AS (INSERT INTO {{schema}}.change_counters AS c (app, last) VALUES ($1, 1) "
-    "ON CONFLICT (app) DO UPDATE SET last = c.last + 1 RETURNING last) "
-    "INSERT INTO {{schema}}.changes (app, number, at_us, kind, subject, actor, detail) "
-    "SELECT $1::text, n.last, $2::bigint, $3::text, $4::text, $5::text, $6::text FROM n");
+  writer->add_change = mw_pg_writer_sql(
+      writer, "WITH n AS (INSERT INTO {{schema}}.change_counters AS c (app, last) VALUES ($1, 1) "
+              "ON CONFLICT (app) DO UPDATE SET last = c.last + 1 RETURNING last) "
+              "INSERT INTO {{schema}}.changes (app, number, at_us, kind, subject, actor, detail) "
+              "SELECT $1::text, n.last, $2::bigint, $3::text, $4::text, $5::text, $6::text FROM n");
   writer->groups = mw_pg_groups_new(writer);
   writer->node = mw_pg_node_new(writer);
   connect_now(writer);
@@ -195,10 +198,13 @@ void mw_pg_writer_close(mw_pg_writer *writer, void (*gone)(void *arg), void *arg
   mw_pg_node_close(writer->node, &err);
   mw_pg_conn *conn = writer->conn;
   writer->conn = NULL;
-  if (conn) mw_pg_conn_close(conn, gone, arg);
-  else mw_loop_post(writer->client->base.loop, gone, arg);
+  if (conn)
+    mw_pg_conn_close(conn, gone, arg);
+  else
+    mw_loop_post(writer->client->base.loop, gone, arg);
   mw_pg_groups_free(writer->groups, &err);
-  while (!mw_list_is_empty(&writer->jobs)) end_job(MW_CONTAINER(writer->jobs.next, mw_pg_job, node), MW_ECANCELED, &err);
+  while (!mw_list_is_empty(&writer->jobs))
+    end_job(MW_CONTAINER(writer->jobs.next, mw_pg_job, node), MW_ECANCELED, &err);
   mw_pg_node_free(writer->node);
   mw_free(writer->put_code);
   mw_free(writer->add_change);
@@ -230,14 +236,15 @@ int mw_pg_put_code(mw_store_client *base, const mw_code *list, size_t count, mw_
   mw_pg_bind_array(&job->binds, &job->arrays[0]);
   mw_pg_bind_array(&job->binds, &job->arrays[1]);
   mw_pg_bind_i64(&job->binds, mw_clock_wall_us());
-  job->op.stmts[0] = (mw_pg_stmt){.sql = writer->put_code, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[0] =
+      (mw_pg_stmt){.sql = writer->put_code, .params = mw_pg_binds_params(&job->binds), .prepare = true};
   job->op.nstmts = 1;
   mw_pg_job_run(job);
   return 0;
 }
 
-int mw_pg_add_change(mw_store_client *base, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail,
-                     mw_write_cb cb, void *arg) {
+int mw_pg_add_change(mw_store_client *base, mw_str app, mw_str kind, mw_str subject, mw_str actor,
+                     mw_str detail, mw_write_cb cb, void *arg) {
   mw_pg_writer *writer = ((mw_pg_client *)base)->writer;
   mw_pg_job *job = mw_pg_job_new(writer, answer_write);
   job->cb = (void (*)(void))cb;
@@ -248,7 +255,8 @@ int mw_pg_add_change(mw_store_client *base, mw_str app, mw_str kind, mw_str subj
   mw_pg_bind_text(&job->binds, mw_arena_strndup(&job->arena, subject.ptr, subject.len));
   mw_pg_bind_text(&job->binds, mw_arena_strndup(&job->arena, actor.ptr, actor.len));
   mw_pg_bind_text(&job->binds, detail.len ? mw_arena_strndup(&job->arena, detail.ptr, detail.len) : NULL);
-  job->op.stmts[0] = (mw_pg_stmt){.sql = writer->add_change, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[0] =
+      (mw_pg_stmt){.sql = writer->add_change, .params = mw_pg_binds_params(&job->binds), .prepare = true};
   job->op.nstmts = 1;
   mw_pg_job_run(job);
   return 0;

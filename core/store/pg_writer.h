@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// mw_pg_writer: the connection on which a worker's durable engine writes go: groups (pg_group.h), claims, code, changes and the
-// node's lease. Kept open, opened again with backoff. Owner's thread only.
+// mw_pg_writer: the connection on which a worker's durable engine writes go: groups (pg_group.h), claims, code,
+// changes and the node's lease. Kept open, opened again with backoff. Owner's thread only.
 //
-// It is up when the database answers and, once the node is registered, when the lease has been renewed on this connection.
+// It is up when the database answers and, once the node is registered, when the lease has been renewed on this
+// connection.
 
 #include <stdbool.h>
 
@@ -46,11 +47,12 @@ mw_pg_job *mw_pg_job_new(mw_pg_writer *writer, void (*answer)(mw_pg_job *job, in
 void mw_pg_job_run(mw_pg_job *job);
 
 /** The functions of mw_engine that the writer serves; pg_node.c and pg_writer.c. */
-int mw_pg_register_node(mw_store_client *client, void (*cb)(int status, const mw_err *err, void *arg), void *arg);
+int mw_pg_register_node(mw_store_client *client, void (*cb)(int status, const mw_err *err, void *arg),
+                        void *arg);
 int mw_pg_claim(mw_store_client *client, int64_t now_us, int limit, mw_claim_cb cb, void *arg);
 int mw_pg_put_code(mw_store_client *client, const mw_code *list, size_t count, mw_write_cb cb, void *arg);
-int mw_pg_add_change(mw_store_client *client, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail,
-                     mw_write_cb cb, void *arg);
+int mw_pg_add_change(mw_store_client *client, mw_str app, mw_str kind, mw_str subject, mw_str actor,
+                     mw_str detail, mw_write_cb cb, void *arg);
 int mw_pg_write(mw_store_client *client, const mw_write *write, mw_write_cb cb, void *arg);
 
 /** Between the writer and the node's lease (pg_node.c). */
@@ -60,7 +62,8 @@ mw_pg_node *mw_pg_writer_node(mw_pg_writer *writer);
 /** Answers a registration under way with `err`; before the connection is closed. */
 void mw_pg_node_close(mw_pg_node *node, const mw_err *err);
 void mw_pg_node_free(mw_pg_node *node);
-/** The connection answers. True when a renewal or a registration has begun, whose end calls mw_pg_writer_become_up. */
+/** The connection answers. True when a renewal or a registration has begun, whose end calls
+ * mw_pg_writer_become_up. */
 bool mw_pg_node_on_conn(mw_pg_node *node, mw_pg_conn *conn);
 void mw_pg_node_cancel(mw_pg_node *node);
 void mw_pg_writer_become_up(mw_pg_writer *writer);

@@ -9,8 +9,8 @@
 #include "loop/work.h"
 #include "store/pg_writer.h"
 
-// A worker has up to seven connections: one for durable engine writes, kept open; two for engine reads and tools and a few for APP,
-// opened when they are needed.
+// A worker has up to seven connections: one for durable engine writes, kept open; two for engine reads and
+// tools and a few for APP, opened when they are needed.
 
 #define ENGINE_POOL 2
 
@@ -18,9 +18,14 @@
 static int check_schema(const char *schema, mw_err *err) {
   size_t len = strlen(schema);
   size_t good = strspn(schema, "abcdefghijklmnopqrstuvwxyz0123456789_");
-  if (len >= 1 && len <= 63 && good == len && !(schema[0] >= '0' && schema[0] <= '9') && strncmp(schema, "pg_", 3)) return 0;
-  return mw_err_set(err, MW_ECONFIG, "the PostgreSQL schema \"%s\" is not usable: small letters, digits and _, up to 63, not beginning with a "
-                                     "digit or pg_", schema);
+  if (len >= 1 && len <= 63 && good == len && !(schema[0] >= '0' && schema[0] <= '9') &&
+      strncmp(schema, "pg_", 3))
+    return 0;
+  return mw_err_set(
+      err, MW_ECONFIG,
+      "the PostgreSQL schema \"%s\" is not usable: small letters, digits and _, up to 63, not beginning with a "
+      "digit or pg_",
+      schema);
 }
 
 static int open_store(mw_store *base, mw_err *err) {
@@ -30,12 +35,16 @@ static int open_store(mw_store *base, mw_err *err) {
   int rc = check_schema(base->schema, err);
   if (rc) return rc;
   store->cancel_pool = mw_work_pool_new("pg-cancel", 2, 256);
-  // Writes are small and by key: a plan that scans, made while a table was young, would stay for long. No compilation of plans
-  // either, it takes longer than they run.
+  // Writes are small and by key: a plan that scans, made while a table was young, would stay for long. No
+  // compilation of plans either, it takes longer than they run.
   char engine[256], writer[512];
-  snprintf(engine, sizeof engine, "SELECT set_config('search_path', '\"%s\"', false), set_config('jit', 'off', false)", base->schema);
-  snprintf(writer, sizeof writer, "%s, set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), "
-                                  "set_config('enable_mergejoin', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false)", engine);
+  snprintf(engine, sizeof engine,
+           "SELECT set_config('search_path', '\"%s\"', false), set_config('jit', 'off', false)", base->schema);
+  snprintf(writer, sizeof writer,
+           "%s, set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), "
+           "set_config('enable_mergejoin', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', "
+           "false)",
+           engine);
   if ((rc = mw_pg_target_new(base->database_url, store->cancel_pool, engine, &store->engine, err))) return rc;
   if ((rc = mw_pg_target_new(base->database_url, store->cancel_pool, writer, &store->writer, err))) return rc;
   return mw_pg_target_new(base->app_url, store->cancel_pool, NULL, &store->app, err);
@@ -99,23 +108,23 @@ static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
 }
 
 const mw_engine mw_engine_postgres = {
-  .name = "postgres",
-  .store_size = sizeof(mw_pg_store),
-  .open = open_store,
-  .close = close_store,
-  .is_up = is_up,
-  .why_down = why_down,
-  .attach = attach,
-  .detach = detach,
-  .query = mw_pg_query_start,
-  .query_cancel = mw_pg_query_cancel,
-  .begin = mw_pg_tx_begin,
-  .tx_query = mw_pg_tx_query,
-  .tx_end = mw_pg_tx_end,
-  .write = mw_pg_write,
-  .register_node = mw_pg_register_node,
-  .claim = mw_pg_claim,
-  .put_code = mw_pg_put_code,
-  .add_change = mw_pg_add_change,
-  .admin = &mw_admin_postgres,
+    .name = "postgres",
+    .store_size = sizeof(mw_pg_store),
+    .open = open_store,
+    .close = close_store,
+    .is_up = is_up,
+    .why_down = why_down,
+    .attach = attach,
+    .detach = detach,
+    .query = mw_pg_query_start,
+    .query_cancel = mw_pg_query_cancel,
+    .begin = mw_pg_tx_begin,
+    .tx_query = mw_pg_tx_query,
+    .tx_end = mw_pg_tx_end,
+    .write = mw_pg_write,
+    .register_node = mw_pg_register_node,
+    .claim = mw_pg_claim,
+    .put_code = mw_pg_put_code,
+    .add_change = mw_pg_add_change,
+    .admin = &mw_admin_postgres,
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The PostgreSQL engine against a real server: script/postgres run build/dev/pg_test. Without MW_TEST_DATABASE_URL it is skipped; the
-// test that stops a server starts one of its own. Run from the root of the repository.
+// The PostgreSQL engine against a real server: script/postgres run build/dev/pg_test. Without
+// MW_TEST_DATABASE_URL it is skipped; the test that stops a server starts one of its own. Run from the root of
+// the repository.
 
 #include <ftw.h>
 #include <libpq-fe.h>
@@ -57,13 +58,17 @@ static long long sql_int(const char *format, const place *p) {
   return value;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) { return remove(path); }
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+  return remove(path);
+}
 
 static void on_state(bool up, void *arg) {
   place *p = arg;
   p->up = up;
-  if (up) p->ups++;
-  else p->downs++;
+  if (up)
+    p->ups++;
+  else
+    p->downs++;
 }
 
 static void on_registered(int status, const mw_err *err, void *arg) {
@@ -74,7 +79,11 @@ static void on_registered(int status, const mw_err *err, void *arg) {
 
 static void attach(place *p, int pool_size) {
   mw_err err = {0};
-  mw_store_conf conf = {.database_url = url, .data_dir = p->dir, .schema = p->schema, .pg_pool_size = pool_size, .exclusive = true};
+  mw_store_conf conf = {.database_url = url,
+                        .data_dir = p->dir,
+                        .schema = p->schema,
+                        .pg_pool_size = pool_size,
+                        .exclusive = true};
   int rc = mw_store_open(&conf, &p->store, &err);
   if (rc) fprintf(stderr, "%s\n", err.text);
   CHECK_INT(rc, 0);
@@ -149,9 +158,11 @@ static void on_rows(int status, const mw_rows *rows, const mw_err *err, const ch
   }
 }
 
-static void ask(place *p, const char *text, const mw_value *params, size_t nparams, int64_t timeout_ms, answer *a, mw_query **query) {
+static void ask(place *p, const char *text, const mw_value *params, size_t nparams, int64_t timeout_ms,
+                answer *a, mw_query **query) {
   *a = (answer){0};
-  mw_query_opts opts = {.sql = mw_str_from(text), .params = params, .nparams = nparams, .timeout_ms = timeout_ms};
+  mw_query_opts opts = {
+      .sql = mw_str_from(text), .params = params, .nparams = nparams, .timeout_ms = timeout_ms};
   int rc = mw_store_query(p->client, MW_DB_APP, &opts, on_rows, a, query);
   CHECK_INT(rc, 0);
   CHECK(!a->done);
@@ -165,12 +176,26 @@ static void run(place *p, const char *text, const mw_value *params, size_t npara
 static void test_statement_checks(void) {
   mw_pg_sql s;
   mw_err err = {0};
-  CHECK_INT(mw_pg_sql_check(MW_STR("SELECT $1, '$9', \"$8\", $$ $7 $$, $a$ $6 $a$, E'\\'$5' -- $4\n /* $3 /* */ */, $2"), false, &s, &err), 0);
+  CHECK_INT(mw_pg_sql_check(
+                MW_STR("SELECT $1, '$9', \"$8\", $$ $7 $$, $a$ $6 $a$, E'\\'$5' -- $4\n /* $3 /* */ */, $2"),
+                false, &s, &err),
+            0);
   CHECK_INT(s.placeholders, 2);
-  const char *denied[] = {"BEGIN", "  commit ", "/* x */ ROLLBACK", "set search_path = x", "LISTEN a", "Prepare x AS SELECT 1", "DISCARD ALL",
-                          "COPY t FROM stdin", "CREATE TEMP TABLE x (a int)", "select SET_CONFIG('a.b', 'c', false)",
-                          "select pg_advisory_lock(1)", "SAVEPOINT a", "LOCK TABLE x"};
-  for (size_t i = 0; i < sizeof denied / sizeof denied[0]; i++) CHECK_INT(mw_pg_sql_check(mw_str_from(denied[i]), false, &s, &err), MW_EDENIED);
+  const char *denied[] = {"BEGIN",
+                          "  commit ",
+                          "/* x */ ROLLBACK",
+                          "set search_path = x",
+                          "LISTEN a",
+                          "Prepare x AS SELECT 1",
+                          "DISCARD ALL",
+                          "COPY t FROM stdin",
+                          "CREATE TEMP TABLE x (a int)",
+                          "select SET_CONFIG('a.b', 'c', false)",
+                          "select pg_advisory_lock(1)",
+                          "SAVEPOINT a",
+                          "LOCK TABLE x"};
+  for (size_t i = 0; i < sizeof denied / sizeof denied[0]; i++)
+    CHECK_INT(mw_pg_sql_check(mw_str_from(denied[i]), false, &s, &err), MW_EDENIED);
   CHECK(strstr(err.text, "mw.transaction"));
   CHECK_INT(mw_pg_sql_check(MW_STR("SELECT 1; SELECT 2"), false, &s, &err), MW_EINVALID);
   CHECK_INT(mw_pg_sql_check(MW_STR("SELECT ';' ; -- end\n"), false, &s, &err), 0);
@@ -253,12 +278,20 @@ static void test_a_syntax_error_harms_no_neighbour(void) {
   open_place(&p, 1);
   answer warm, a[40];
   run(&p, "SELECT 1", NULL, 0, &warm);
-  for (int i = 0; i < 40; i++) ask(&p, i % 4 == 2 ? "SELECT broken syntax here" : i % 4 == 3 ? "SELECT 1/0" : "SELECT 7", NULL, 0, 0, &a[i], NULL);
+  for (int i = 0; i < 40; i++)
+    ask(&p,
+        i % 4 == 2   ? "SELECT broken syntax here"
+        : i % 4 == 3 ? "SELECT 1/0"
+                     : "SELECT 7",
+        NULL, 0, 0, &a[i], NULL);
   for (int i = 0; i < 40; i++) {
     RUN_UNTIL(p.loop, a[i].done);
-    if (i % 4 == 2) CHECK_STR(a[i].sqlstate, "42601");
-    else if (i % 4 == 3) CHECK_STR(a[i].sqlstate, "22012");
-    else CHECK(a[i].status == 0 && a[i].first.i == 7);
+    if (i % 4 == 2)
+      CHECK_STR(a[i].sqlstate, "42601");
+    else if (i % 4 == 3)
+      CHECK_STR(a[i].sqlstate, "22012");
+    else
+      CHECK(a[i].status == 0 && a[i].first.i == 7);
   }
   close_place(&p);
 }
@@ -295,7 +328,10 @@ static void test_cancelling_answers_at_once_and_stops_the_server(void) {
   CHECK_INT(a.status, MW_ECANCELED);
   run(&p, "SELECT 5", NULL, 0, &b);
   CHECK(b.status == 0 && b.first.i == 5);
-  CHECK_INT(sql_int("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%pg_sleep(30)%%' AND pid <> pg_backend_pid() AND '%s' <> ''", &p), 0);
+  CHECK_INT(sql_int("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE "
+                    "'%%pg_sleep(30)%%' AND pid <> pg_backend_pid() AND '%s' <> ''",
+                    &p),
+            0);
   close_place(&p);
 }
 
@@ -427,7 +463,9 @@ static void test_a_full_pool_makes_wait_and_then_refuses(void) {
   end(&p, tx, true, &a);
   RUN_UNTIL(p.loop, third.done);
   CHECK(third.status == 0 && third.first.i == 2);
-  enum { MANY = 1100 };
+  enum {
+    MANY = 1100
+  };
   answer *many = mw_calloc(MANY, sizeof *many);
   tx = begin(&p, 0);
   for (int i = 0; i < MANY; i++) ask(&p, "SELECT 1", NULL, 0, 0, &many[i], NULL);
@@ -460,13 +498,25 @@ static void on_written(int status, const mw_id *existing, const mw_err *err, voi
 }
 
 static mw_write create_of(mw_id id) {
-  return (mw_write){.kind = MW_WRITE_CREATE, .id = id, .fence = 1, .now_us = mw_clock_wall_us(), .workflow = MW_STR("checkout"),
-                    .request_hash = MW_STR("aa"), .input = MW_STR("{\"amount\":42}"), .bundle = MW_STR("bb"), .seed = MW_STR("1"), .api_level = 1,
+  return (mw_write){.kind = MW_WRITE_CREATE,
+                    .id = id,
+                    .fence = 1,
+                    .now_us = mw_clock_wall_us(),
+                    .workflow = MW_STR("checkout"),
+                    .request_hash = MW_STR("aa"),
+                    .input = MW_STR("{\"amount\":42}"),
+                    .bundle = MW_STR("bb"),
+                    .seed = MW_STR("1"),
+                    .api_level = 1,
                     .status = MW_STATUS_RUNNING};
 }
 
 static mw_write append_of(mw_id id, int64_t fence, int64_t number) {
-  return (mw_write){.kind = MW_WRITE_APPEND, .id = id, .fence = fence, .number = number, .now_us = mw_clock_wall_us(),
+  return (mw_write){.kind = MW_WRITE_APPEND,
+                    .id = id,
+                    .fence = fence,
+                    .number = number,
+                    .now_us = mw_clock_wall_us(),
                     .data = MW_STR("1\n[{\"e\":\"result\"}]")};
 }
 
@@ -484,7 +534,9 @@ static void put_now(place *p, const mw_write *write, written *w) {
 static void test_a_stale_member_harms_no_other(void) {
   place p;
   open_place(&p, 1);
-  enum { N = 20 };
+  enum {
+    N = 20
+  };
   written w[N];
   mw_id ids[N];
   for (int i = 0; i < N; i++) {
@@ -514,7 +566,10 @@ static void test_a_stale_member_harms_no_other(void) {
   final.output = MW_STR("{\"ok\":true}");
   put_now(&p, &final, &w[0]);
   CHECK_INT(w[0].status, 0);
-  CHECK_INT(sql_int("SELECT count(*) FROM %s.executions WHERE status = 8 AND owner IS NULL AND finished_us > 0 AND output LIKE '%%true%%'", &p), 1);
+  CHECK_INT(sql_int("SELECT count(*) FROM %s.executions WHERE status = 8 AND owner IS NULL AND finished_us > 0 "
+                    "AND output LIKE '%%true%%'",
+                    &p),
+            1);
   mw_write late = append_of(ids[3], 1, 3);
   put_now(&p, &late, &w[0]);
   CHECK_INT(w[0].status, MW_ESTALE);
@@ -526,11 +581,17 @@ static void test_a_poisoned_member_harms_no_other(void) {
   place p;
   open_place(&p, 1);
   char text[512];
-  snprintf(text, sizeof text, "CREATE FUNCTION %s.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.data LIKE '%%poison%%' THEN RAISE EXCEPTION "
-                              "'no poison here'; END IF; RETURN NEW; END$$; CREATE TRIGGER refuse BEFORE INSERT ON %s.journal FOR EACH ROW EXECUTE "
-                              "FUNCTION %s.refuse()", p.schema, p.schema, p.schema);
+  snprintf(text, sizeof text,
+           "CREATE FUNCTION %s.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.data LIKE "
+           "'%%poison%%' THEN RAISE EXCEPTION "
+           "'no poison here'; END IF; RETURN NEW; END$$; CREATE TRIGGER refuse BEFORE INSERT ON %s.journal FOR "
+           "EACH ROW EXECUTE "
+           "FUNCTION %s.refuse()",
+           p.schema, p.schema, p.schema);
   sql(text);
-  enum { N = 50 };
+  enum {
+    N = 50
+  };
   written w[N];
   mw_id ids[N];
   for (int i = 0; i < N; i++) {
@@ -606,7 +667,8 @@ typedef struct claims {
   char input[64];
 } claims;
 
-static void on_claimed(int status, const mw_claimed *list, size_t count, int64_t next_due_us, const mw_err *err, void *arg) {
+static void on_claimed(int status, const mw_claimed *list, size_t count, int64_t next_due_us, const mw_err *err,
+                       void *arg) {
   claims *c = arg;
   *c = (claims){.done = true, .status = status, .count = count, .next_due_us = next_due_us};
   if (err) fprintf(stderr, "claim: %s\n", err->text);
@@ -672,6 +734,38 @@ static void test_claims_what_is_due_and_what_its_owner_left(void) {
   close_place(&p);
 }
 
+static void test_another_node_takes_over_when_the_lease_is_over(void) {
+  place p, q = {0};
+  open_place(&p, 1);
+  snprintf(q.dir, sizeof q.dir, "/tmp/moonwatch-pg-test.XXXXXX");
+  CHECK(mkdtemp(q.dir));
+  memcpy(q.schema, p.schema, sizeof q.schema);
+  attach(&q, 1);
+  CHECK(mw_store_epoch(p.store) != mw_store_epoch(q.store));
+  written w;
+  claims c;
+  mw_write running = create_of(mw_id_new());
+  put_now(&p, &running, &w);
+  claim(&q, &c);
+  CHECK_INT(c.count, 0);
+  char text[256];
+  snprintf(text, sizeof text, "UPDATE %s.nodes SET lease_until_us = 1 WHERE epoch = %lld", p.schema,
+           (long long)mw_store_epoch(p.store));
+  sql(text);
+  claim(&q, &c);
+  CHECK_INT(c.count, 1);
+  CHECK(c.interrupted && c.fence == 2);
+  mw_write append = append_of(running.id, 1, 1);
+  put_now(&p, &append, &w);
+  CHECK_INT(w.status, MW_ESTALE);
+  append.fence = 2;
+  put_now(&q, &append, &w);
+  CHECK_INT(w.status, 0);
+  detach(&q);
+  nftw(q.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+  close_place(&p);
+}
+
 static void test_code_and_changes_are_kept_in_order(void) {
   place p;
   open_place(&p, 1);
@@ -681,7 +775,9 @@ static void test_code_and_changes_are_kept_in_order(void) {
   CHECK_INT(mw_store_put_code(p.client, code, 2, on_written, &w[10]), 0);
   CHECK_INT(mw_store_put_code(p.client, code, 2, on_written, &w[11]), 0);
   for (int i = 0; i < 10; i++) {
-    CHECK_INT(mw_store_add_change(p.client, MW_STR(""), MW_STR("plugin.loaded"), MW_STR("checkout"), MW_STR("test"), MW_STR("{}"), on_written, &w[i]), 0);
+    CHECK_INT(mw_store_add_change(p.client, MW_STR(""), MW_STR("plugin.loaded"), MW_STR("checkout"),
+                                  MW_STR("test"), MW_STR("{}"), on_written, &w[i]),
+              0);
   }
   for (int i = 0; i < 12; i++) {
     RUN_UNTIL(p.loop, w[i].done);
@@ -756,8 +852,10 @@ static void on_step(int status, const mw_id *existing, const mw_err *err, void *
   CHECK_INT(status, 0);
   flow *f = arg;
   f->step++;
-  if (f->step < STEPS) next_step(f);
-  else f->finished = 1;
+  if (f->step < STEPS)
+    next_step(f);
+  else
+    f->finished = 1;
 }
 
 static void next_step(flow *f) {
@@ -828,7 +926,9 @@ static void test_creates_lost_with_the_connection_are_not_orphaned(void) {
   open_place(&p, 1);
   char text[256];
   // The row is committed, but the answer never comes.
-  enum { N = 30 };
+  enum {
+    N = 30
+  };
   static written w[N];
   for (int i = 0; i < N; i++) {
     mw_write create = create_of(mw_id_new());
@@ -837,7 +937,9 @@ static void test_creates_lost_with_the_connection_are_not_orphaned(void) {
   mw_loop_turn(p.loop, false); // Sent at the end of this turn.
   usleep(200000);              // The server commits; nothing is read.
   CHECK_INT(sql_int("SELECT count(*) FROM %s.executions", &p), N);
-  snprintf(text, sizeof text, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'moonwatch' AND datname = current_database()");
+  snprintf(text, sizeof text,
+           "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
+           "application_name = 'moonwatch' AND datname = current_database()");
   sql(text);
   for (int i = 0; i < N; i++) RUN_UNTIL(p.loop, w[i].done);
   RUN_UNTIL(p.loop, p.up);
@@ -845,7 +947,8 @@ static void test_creates_lost_with_the_connection_are_not_orphaned(void) {
     CHECK_INT(sql_int("SELECT count(*) FROM %s.executions WHERE status = 2", &p), N);
   } else {
     CHECK_INT(w[0].status, MW_EUNAVAILABLE);
-    RUN_UNTIL(p.loop, sql_int("SELECT count(*) FROM %s.executions WHERE status = 1 AND owner IS NULL", &p) == N);
+    RUN_UNTIL(p.loop,
+              sql_int("SELECT count(*) FROM %s.executions WHERE status = 1 AND owner IS NULL", &p) == N);
   }
   close_place(&p);
 }
@@ -920,7 +1023,8 @@ static void use_own_database(void) {
   snprintf(text, sizeof text, "CREATE DATABASE pg_test_%d", (int)getpid());
   sql(text);
   const char *host = strstr(url, "://") + 3, *slash = strchr(host, '/');
-  snprintf(own, sizeof own, "%.*s/pg_test_%d", slash ? (int)(slash - url) : (int)strlen(url), url, (int)getpid());
+  snprintf(own, sizeof own, "%.*s/pg_test_%d", slash ? (int)(slash - url) : (int)strlen(url), url,
+           (int)getpid());
   url = own;
   connect_admin();
 }
@@ -942,23 +1046,24 @@ int main(int argc, char **argv) {
     return 0;
   }
   const test tests[] = {
-    TEST(test_statement_checks),
-    TEST(test_values_go_in_and_out),
-    TEST(test_errors_are_told_apart),
-    TEST(test_a_syntax_error_harms_no_neighbour),
-    TEST(test_a_slow_statement_times_out_and_neighbours_do_not),
-    TEST(test_cancelling_answers_at_once_and_stops_the_server),
-    TEST(test_a_changed_table_does_not_break_prepared_statements),
-    TEST(test_transactions_commit_roll_back_and_are_doomed_by_errors),
-    TEST(test_a_transaction_out_of_time_is_rolled_back),
-    TEST(test_a_full_pool_makes_wait_and_then_refuses),
-    TEST(test_a_stale_member_harms_no_other),
-    TEST(test_a_poisoned_member_harms_no_other),
-    TEST(test_names_give_one_execution),
-    TEST(test_claims_what_is_due_and_what_its_owner_left),
-    TEST(test_code_and_changes_are_kept_in_order),
-    TEST(test_appends_survive_a_crash_of_the_server_exactly_once),
-    TEST(test_creates_lost_with_the_connection_are_not_orphaned),
+      TEST(test_statement_checks),
+      TEST(test_values_go_in_and_out),
+      TEST(test_errors_are_told_apart),
+      TEST(test_a_syntax_error_harms_no_neighbour),
+      TEST(test_a_slow_statement_times_out_and_neighbours_do_not),
+      TEST(test_cancelling_answers_at_once_and_stops_the_server),
+      TEST(test_a_changed_table_does_not_break_prepared_statements),
+      TEST(test_transactions_commit_roll_back_and_are_doomed_by_errors),
+      TEST(test_a_transaction_out_of_time_is_rolled_back),
+      TEST(test_a_full_pool_makes_wait_and_then_refuses),
+      TEST(test_a_stale_member_harms_no_other),
+      TEST(test_a_poisoned_member_harms_no_other),
+      TEST(test_names_give_one_execution),
+      TEST(test_claims_what_is_due_and_what_its_owner_left),
+      TEST(test_another_node_takes_over_when_the_lease_is_over),
+      TEST(test_code_and_changes_are_kept_in_order),
+      TEST(test_appends_survive_a_crash_of_the_server_exactly_once),
+      TEST(test_creates_lost_with_the_connection_are_not_orphaned),
   };
   int rc = RUN_TESTS(argc, argv, tests);
   PQfinish(admin);

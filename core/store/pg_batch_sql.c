@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// The SQL of groups. Each statement takes its members as arrays, so that one plan serves a group of any size.
+#include "base/alloc.h"
+#include "store/pg_batch.h"
+#include "store/pg_writer.h"
+
+#define S "{{schema}}."
+
+// A create whose name is taken writes nothing. Keys are taken first, and their rows stay locked to the commit; so of two
+// groups with the same key on two nodes one waits for the other and then finds its row. Rows are touched in the order of
+// names and ids.
+static const char take_keys[] =
+    "INSERT INTO " S "idempotency AS k (app, key, execution, request_hash, created_us)"
+    " SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[])"
+    " AS i(app, key, execution, request_hash, created_us) ORDER BY i.app, i.key"
+    " ON CONFLICT (app, key) DO UPDATE SET execution = excluded.execution,"
+    " request_hash = excluded.request_hash, created_us = excluded.created_us"
+    " WHERE k.created_us < excluded.created_us - 86400000000";
+
+#define CREATE                                                                                                 \
+  "INSERT INTO " S "executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle,"         \
+  " api_level, journal_version, seed, input, request_hash, created_us, started_us)"                            \
+  " SELECT i.id, i.app, i.workflow, i.external_id, i.status, CASE WHEN i.status = 2 THEN $1::bigint END,"      \
+  " i.fence, i.due_us, i.bundle, i.api_level, 1, i.seed, i.input, i.request_hash, i.created_us,"               \
+  " CASE WHEN i.status = 2 THEN i.created_us END"                                                              \
+  " FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],"     \
+  " $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[]"
+#define COLUMNS                                                                                                \
+  "id, app, workflow, external_id, status, fence, due_us, bundle, api_level, seed, input, request_hash,"       \
+  " created_us"
+
+static const char create[] = CREATE ") AS i(" COLUMNS ") ON CONFLICT DO NOTHING RETURNING id";
+
+static const char create_named[] =
+    CREATE ", $15::text[]) AS i(" COLUMNS ", key)"
+    " WHERE i.key IS NULL OR EXISTS"
+    " (SELECT 1 FROM " S "idempotency k WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id)"
+    " ORDER BY i.external_id, i.id ON CONFLICT DO NOTHING RETURNING id";
+
+#define NAMED                                                                                                  \
+  "unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS i(id, app, workflow, external_id, key)"
+#define SAME_EXTERNAL                                                                                          \
+  "x.app = i.app AND x.workflow = i.workflow AND x.external_id = i.external_id AND x.id <> i.id"
+
+// A new key of a create whose external id was known already belongs to the execution that is there.
+static const char point_keys[] =
+    "UPDATE " S "idempotency k SET execution = x.id, request_hash = coalesce(x.request_hash, '')"
+    " FROM " NAMED
+    " JOIN " S "executions x ON " SAME_EXTERNAL
+    " WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id";
+
+static const char find_named[] =
+    "SELECT i.id, coalesce(k.execution, x.id), coalesce(k.request_hash, x.request_hash, '')"
+    " FROM " NAMED
+    " LEFT JOIN " S "idempotency k ON k.app = i.app AND k.key = i.key AND k.execution <> i.id"
+    " LEFT JOIN " S "executions x ON " SAME_EXTERNAL
+    " WHERE k.execution IS NOT NULL OR x.id IS NOT NULL";
+
+// `held` are the members whose execution this owner and fence still have, locked in the order of their ids. Only those are
+// written; a member whose journal row was there already writes nothing more (its first try did). No two of these are
+// joined but by an index, so that a group costs what its members cost: an IN beside an OR is looked up in a hash table.
+#define WRITTEN "(h.number = 0 OR h.id IN (SELECT id FROM written))"
+
+static const char append[] =
+    "WITH held AS MATERIALIZED ("
+    "SELECT i.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],"
+    " $8::bigint[], $9::text[], $10::text[])"
+    " AS i(id, fence, number, at_us, data, status, due_us, output, error)"
+    " JOIN " S "executions e ON e.id = i.id WHERE e.owner = $1::bigint AND e.fence = i.fence"
+    " ORDER BY e.id FOR NO KEY UPDATE OF e), "
+    "written AS ("
+    "INSERT INTO " S "journal (execution, number, fence, at_us, data)"
+    " SELECT id, number, fence, at_us, data FROM held WHERE number > 0"
+    " ON CONFLICT DO NOTHING RETURNING execution AS id), "
+    "moved AS ("
+    "UPDATE " S "executions e SET status = h.status, owner = CASE WHEN h.status = 2 THEN e.owner END,"
+    " due_us = h.due_us, output = h.output, error = h.error,"
+    " finished_us = CASE WHEN h.status >= 8 THEN h.at_us END"
+    " FROM held h WHERE e.id = h.id AND h.status > 0 AND " WRITTEN ") "
+    "SELECT h.id FROM held h WHERE " WRITTEN;
+
+static const char check[] =
+    "SELECT i.id FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(id, fence, number, status)"
+    " WHERE CASE WHEN i.number > 0 THEN EXISTS (SELECT 1 FROM " S "journal j"
+    " WHERE j.execution = i.id AND j.number = i.number AND j.fence = i.fence)"
+    " ELSE EXISTS (SELECT 1 FROM " S "executions e"
+    " WHERE e.id = i.id AND e.fence = i.fence AND e.status = i.status) END";
+
+// Puts creates up for claiming that were never acknowledged and that nobody runs.
+static const char release[] =
+    "UPDATE " S "executions SET status = 1, owner = NULL, due_us = $3::bigint"
+    " WHERE id = ANY ($1::uuid[]) AND owner = $2::bigint AND status = 2 AND fence <= 1";
+
+void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
+  *sql = (mw_pg_batch_sql){
+      .create = mw_pg_writer_sql(writer, create),
+      .take_keys = mw_pg_writer_sql(writer, take_keys),
+      .create_named = mw_pg_writer_sql(writer, create_named),
+      .point_keys = mw_pg_writer_sql(writer, point_keys),
+      .find_named = mw_pg_writer_sql(writer, find_named),
+      .append = mw_pg_writer_sql(writer, append),
+      .check = mw_pg_writer_sql(writer, check),
+      .release = mw_pg_writer_sql(writer, release),
+  };
+}
+
+void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
+  char *all[] = {sql->create,     sql->take_keys, sql->create_named, sql->point_keys,
+                 sql->find_named, sql->append,    sql->check,        sql->release};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
+  *sql = (mw_pg_batch_sql){0};
+}
