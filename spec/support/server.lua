@@ -24,7 +24,7 @@ registry["moonwatch.servers"] = registry["moonwatch.servers"] or {}
 local live = registry["moonwatch.servers"]
 
 -- A sanitizer makes everything several times slower.
-local slowness = os.getenv("MW_TEST_SLOW") and 6 or 1
+local slowness = (os.getenv("MW_TEST_SLOW") or "") ~= "" and 6 or 1
 local START_SECONDS, STOP_SECONDS = 15 * slowness, 30 * slowness
 
 local function environment(given)
