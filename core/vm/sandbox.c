@@ -87,12 +87,27 @@ static int l_lock_strings(lua_State *L) {
   return 0;
 }
 
+// apart(handler, fn, …) -> as xpcall
+static int l_apart(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_checkany(L, 2);
+  mw_vm *vm = mw_vm_of(L);
+  int nargs = lua_gettop(L) - 2, status;
+  if (vm && vm->current) return luaL_error(L, "apart: this is a task");
+  if (vm) status = mw_vm_call_apart(L, vm, nargs, 1);
+  else status = lua_pcall(L, nargs, LUA_MULTRET, 1);
+  lua_pushboolean(L, status == 0);
+  lua_replace(L, 1);
+  return lua_gettop(L);
+}
+
 static int l_check_stack(lua_State *L) {
   mw_vm_check_stack(L);
   return 0;
 }
 
 static const luaL_Reg functions[] = {
+    {"apart", l_apart},
     {"check_stack", l_check_stack},
     {"interpret", l_interpret}, {"load", l_load},       {"rethrow", l_rethrow},           {"is_doomed", l_is_doomed},
     {"log", l_log},             {"pass_wait", mw_task_pass_wait}, {"lock_strings", l_lock_strings}, {NULL, NULL},

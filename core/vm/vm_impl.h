@@ -116,6 +116,9 @@ void mw_vm_check_stack(lua_State *L);
 
 /** Raises the doom of what runs now. */
 int mw_vm_raise_doom(lua_State *L, mw_vm *vm);
+/** lua_pcall for code that Lua called, outside of tasks, with the watchdog's whole time for itself: what kills it does not reach the
+ *  caller. */
+int mw_vm_call_apart(lua_State *L, mw_vm *vm, int nargs, int handler);
 /** Dooms what runs now as killed, and raises. */
 int mw_vm_raise_killed(lua_State *L, mw_vm *vm);
 /** Sets it (once); `why` is copied. */

@@ -123,7 +123,7 @@ end
 -- Runs the plugin's file with the registry pointed at it.
 local function run_plugin(plugin, read)
   registry.loading = plugin
-  local ok, err = xpcall(run_file, traceback, plugin, plugin.file, read(plugin.file))
+  local ok, err = sandbox.apart(traceback, run_file, plugin, plugin.file, read(plugin.file))
   registry.loading = nil
   return ok, err
 end

@@ -6,6 +6,7 @@
 --   local chunk, err = sandbox.load(source, "@plugins/checkout.lua", env)
 --   sandbox.interpret(fn)                                       -- JIT off for a function and all nested in it
 --   sandbox.pcall, sandbox.xpcall                               -- cancellation and the watchdog pass through them
+--   sandbox.apart(handler, fn, …)                               -- as xpcall, while loading: a kill ends fn and not its caller
 --
 -- Reading an undeclared global raises and names the line; writing one stays in the plugin's environment. Absent: ffi, debug, io, os
 -- beyond time, date and clock, package, jit, newproxy, getfenv, setfenv, string.dump, collectgarbage except "count", dofile, loadfile,
@@ -17,7 +18,7 @@
 local native = require("mw.core.sandbox.native")
 local errors = require("mw.errors")
 
-local M = { load = native.load, interpret = native.interpret }
+local M = { load = native.load, interpret = native.interpret, apart = native.apart }
 
 local rethrow, is_doomed = native.rethrow, native.is_doomed
 local raw_pcall, raw_xpcall = pcall, xpcall

@@ -122,6 +122,28 @@ static void a_call_of_a_plain_state_is_killed_too(void) {
 #endif
 }
 
+static void what_runs_apart_is_killed_alone(void) {
+#ifndef CANNOT_KILL
+  mw_vm *vm = new_vm(0);
+  mw_err err = {0};
+  load(vm, "local s = require('mw.core.sandbox')\n"
+           "local function forever() while true do end end\n"
+           "s.interpret(forever)\n"
+           "for i = 1, 3 do\n"
+           "  local ok, err = s.apart(function(e) return e end, forever)\n"
+           "  assert(not ok and err.code == 'killed' and err.where == 'plugins/spec.lua:2')\n"
+           "end\n"
+           "local ok, e = s.apart(function(e) return 'handled ' .. e end, error, 'x')\n"
+           "assert(not ok and e == 'handled x')\n"
+           "return select('#', s.apart(print, function() return 1, nil end))");
+  if (mw_vm_call(vm, 0, 1, &err)) fprintf(stderr, "%s\n", err.text);
+  CHECK_INT(err.code, 0);
+  CHECK_INT(lua_tointeger(mw_vm_lua(vm), -1), 3);
+  lua_pop(mw_vm_lua(vm), 1);
+  finish(vm);
+#endif
+}
+
 static void only_the_guilty_task_is_killed(void) {
 #ifndef CANNOT_KILL
   mw_vm *vm = new_vm(0);
@@ -378,6 +400,7 @@ static void run(void *arg) {
       TEST(loaded_code_is_killed),
       TEST(library_calls_are_stopped),
       TEST(a_call_of_a_plain_state_is_killed_too),
+      TEST(what_runs_apart_is_killed_alone),
       TEST(only_the_guilty_task_is_killed),
       TEST(requests_beyond_the_memory_budget_fail),
       TEST(recursion_without_end_fails),
