@@ -68,7 +68,7 @@ static int l_spawn(lua_State *L) {
   int64_t timeout_ms = opt_ms(L, 3);
   mw_vm *vm = mw_vm_of(L);
   if (!vm || mw_vm_is_loading(vm) || !mw_vm_loop(vm)) {
-    mw_vm_push_error(L, MW_EINVALID, "a task cannot be started while plugins load: start it from a handler or a step");
+    mw_vm_push_error(L, MW_ELUA, "a task cannot be started while plugins load: start it from a handler or a step");
     return lua_error(L);
   }
   lua_State *main = mw_vm_lua(vm);

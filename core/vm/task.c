@@ -269,14 +269,14 @@ static int raise_blocked(lua_State *L, const char *what) {
              what, ar.name);
     break;
   }
-  mw_vm_push_error(L, MW_EINVALID, text);
+  mw_vm_push_error(L, MW_ELUA, text);
   return lua_error(L);
 }
 
 static int raise_invalid(lua_State *L, const char *what, const char *why) {
   char text[300];
   snprintf(text, sizeof text, "%s %s", what, why);
-  mw_vm_push_error(L, MW_EINVALID, text);
+  mw_vm_push_error(L, MW_ELUA, text);
   return lua_error(L);
 }
 
@@ -317,7 +317,7 @@ int mw_task_pass_wait(lua_State *L) {
   t->cancel = NULL;
   t->state = MW_TASK_RUNNING;
   if (cancel) cancel(t->op);
-  return mw_vm_push_failure(L, MW_EINVALID,
+  return mw_vm_push_failure(L, MW_ELUA,
                             "cannot wait in a coroutine that is resumed inside a metamethod or a callback of a C function (sort, gsub, "
                             "load): do the waiting before that and use the result there");
 }

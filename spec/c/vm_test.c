@@ -127,13 +127,13 @@ static void a_wait_names_what_it_cannot_do_outside_of_tasks_and_inside_callbacks
   mw_err err = {0};
   outcome o;
   load(vm, "require('mw.core.task').sleep(1)");
-  CHECK(mw_vm_call(vm, 0, 0, &err) == MW_EINVALID && strstr(err.text, "mw.sleep can only wait inside a task"));
+  CHECK(mw_vm_call(vm, 0, 0, &err) == MW_ELUA && strstr(err.text, "mw.sleep can only wait inside a task"));
   mw_vm_set_loading(vm, true);
   load(vm, "require('mw.core.task').sleep(1)");
-  CHECK(mw_vm_call(vm, 0, 0, &err) == MW_EINVALID && strstr(err.text, "while plugins load"));
+  CHECK(mw_vm_call(vm, 0, 0, &err) == MW_ELUA && strstr(err.text, "while plugins load"));
   mw_vm_set_loading(vm, false);
   start(vm, "local t = require 'mw.core.task'; table.sort({3, 2, 1}, function(a, b) t.sleep(1) return a < b end)", 0, &o);
-  CHECK(o.status == MW_EINVALID && strstr(o.err.text, "given to sort") && strstr(o.err.text, "plugins/spec.lua:1"));
+  CHECK(o.status == MW_ELUA && strstr(o.err.text, "given to sort") && strstr(o.err.text, "plugins/spec.lua:1"));
   finish(vm);
 }
 
