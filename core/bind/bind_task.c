@@ -56,7 +56,7 @@ static mw_task *check_task(lua_State *L, const char *what) {
 
 static void on_spawned_done(mw_task *task, lua_State *L, int status, const mw_err *err, void *arg) {
   char *what = arg;
-  if (status && status != MW_ECANCELED)
+  if (status && status != MW_ECANCELED && !mw_task_is_followed(task))
     mw_log(MW_LOG_ERROR, "plugin", "a spawned task failed", MW_LOG_S("task", what), MW_LOG_S("error", err->text),
            MW_LOG_S("code", mw_err_code(status)));
   mw_free(what);

@@ -168,17 +168,21 @@ static void call_on_fail(mw_task *t) {
   mw_vm *vm = t->vm;
   lua_State *L = vm->L;
   mw_err err;
+  t->followed = false;
   if (t->fail_ref == LUA_NOREF || !lua_checkstack(L, 6)) return;
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->fail_ref);
   forget(t, &t->fail_ref);
   lua_rawgeti(L, -1, 1);
   lua_rawgeti(L, -2, 2);
   lua_pushvalue(L, -4); // error, {fn, arg}, fn, arg, error
+  t->followed = true;
   if (mw_vm_call(vm, 2, 0, &err))
     mw_log(MW_LOG_ERROR, "vm", "what had to follow a failed task failed too", MW_LOG_S("task", mw_task_what(t)),
            MW_LOG_S("error", err.text));
   lua_pop(L, 1);
 }
+
+bool mw_task_is_followed(const mw_task *task) { return task->followed; }
 
 void mw_task_set_on_fail(lua_State *L, mw_task *task) {
   lua_createtable(L, 2, 0); // fn, arg, {}

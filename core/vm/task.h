@@ -101,6 +101,8 @@ bool mw_task_wake(lua_State *L, mw_task *task, uint64_t serial, int nvalues);
 /** Takes a function and an argument from the top of L: when the task fails (an error, cancelled, killed, out of time) fn(arg, error) is
  *  called once, outside of any task, before `done`. Replaces an earlier one. */
 void mw_task_set_on_fail(lua_State *L, mw_task *task);
+/** In `done` of a failed task: such a function was called, so there is nothing more to say about it. */
+bool mw_task_is_followed(const mw_task *task);
 /** Keeps the value on top of L (taken) with the task; one at a time. */
 void mw_task_set_local(lua_State *L, mw_task *task);
 /** Pushes it, or nil. */

@@ -56,6 +56,7 @@ struct mw_task {
   int wake_ref;         // values of a wake that came before its park
   int local_ref;        // the Lua value of mw_task_set_local
   int fail_ref;         // {fn, arg} of mw_task_set_on_fail
+  bool followed;        // its failure went to such a function
   mw_vm_doom doom;
 };
 

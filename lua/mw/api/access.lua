@@ -90,9 +90,8 @@ local function token_of(req, kind)
   local value = header(req, "authorization")
   if not value then return nil end
   local scheme, rest = value:match("^(%a+) +(.-)%s*$")
-  scheme = scheme and scheme:lower()
-  if scheme == "bearer" then return rest end
-  if scheme == "basic" and kind == "page" then
+  if scheme == "Bearer" then return rest end -- as FlowWatch: exactly so written
+  if scheme == "Basic" and kind == "page" then
     local plain = crypto.base64_decode(rest)
     return plain and plain:match("^[^:]*:(.*)$")
   end

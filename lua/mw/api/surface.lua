@@ -21,6 +21,7 @@ local statuses = {
   serialization = 503, closed = 503, io = 503,
 }
 local RETRY_AFTER_S = 1
+local SIDECAR_TYPE = "application/json; charset=utf-8" -- what FlowWatch's clients have always got
 
 --- The HTTP status of an error object.
 function M.status_of(err) return err.status or statuses[err.code] or 500 end
@@ -29,7 +30,7 @@ function M.status_of(err) return err.status or statuses[err.code] or 500 end
 function M.flowwatch_error(_, res, err)
   err = errors.from(err)
   local status = M.status_of(err)
-  res:status(status)
+  res:status(status):header("content-type", SIDECAR_TYPE)
   if status == 429 or status == 503 then res:header("retry-after", tostring(math.ceil(err.retry_after or RETRY_AFTER_S))) end
   if status == 401 then
     res:header("www-authenticate", 'Bearer realm="moonwatch"')
@@ -92,16 +93,18 @@ end
 --- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app" or "control".
 function M.route(endpoint, listener)
   local handler, doc, kind = endpoint.handler, endpoint.doc, endpoint.access
-  local is_strict = endpoint.shape ~= "flowwatch" and doc ~= nil
+  local is_sidecar = endpoint.shape == "flowwatch"
+  local is_strict = not is_sidecar and doc ~= nil
   local function serve(req, res)
     local refusal = access.check(req, kind, listener)
     if refusal then return refuse(endpoint, res, refusal) end
+    if is_sidecar then res:header("content-type", SIDECAR_TYPE) end
     return handler(req, res, is_strict and check_request(doc, req) or NOTHING, listener)
   end
   return {
     methods = { endpoint.method }, pattern = endpoint.pattern, handler = serve, opts = endpoint.opts or {},
     what = endpoint.method .. " " .. endpoint.pattern, where = "built in", plugin = "moonwatch",
-    on_error = endpoint.shape == "flowwatch" and M.flowwatch_error or nil,
+    on_error = is_sidecar and M.flowwatch_error or nil,
   }
 end
 

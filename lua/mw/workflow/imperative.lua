@@ -236,7 +236,7 @@ end
 local function finish(run, value)
   local last = run.order[run.cursor + 1]
   if last then return diverge(run, last.name, "") end
-  local text, err = payload.encode(value, "the result of the body")
+  local text, err = payload.encode(value, "output")
   if err then return R.fail(run, take_pending(run), err) end
   local step = run.step
   local ok, why = R.commit(run, take_pending(run), status.COMPLETED, nil, text)

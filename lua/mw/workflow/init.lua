@@ -69,7 +69,7 @@ function M.trigger(name, input, opts)
   if opts.id and (opts.id == "" or #opts.id > MAX_ID) then
     errors.throw("invalid", string.format("mw.trigger: id must have 1 to %d bytes", MAX_ID))
   end
-  local text, err = payload.encode(input, "the input")
+  local text, err = payload.encode(input, "input")
   if err then
     err.code = err.code == "invalid_result" and "invalid" or err.code
     errors.raise(err)

@@ -28,11 +28,14 @@ local function too_large(what, size)
     what, size, max_bytes))
 end
 
+local names = { name = "value" } -- kept, so that the hot path allocates no options
+
 --- JSON text of a value, or nil for nil. Returns nil, err when it cannot be stored.
 function M.encode(value, what)
   if value == nil then return nil end
-  local text, err = encode(value)
-  if not text then return nil, errors.new("invalid_result", what .. " cannot be stored as JSON: " .. err.message) end
+  names.name = what
+  local text, err = encode(value, names)
+  if not text then return nil, errors.new("invalid_result", err.message .. ", so it cannot be stored") end
   if #text > (max_bytes or limit()) then return too_large(what, #text) end
   return text
 end

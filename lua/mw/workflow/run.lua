@@ -196,12 +196,18 @@ function M.attempt(run, step)
   run.phase = "between"
   if not ok then return false, errors.from(value) end
   if value == nil then return true end
-  local text, err = payload.encode(value, step.result_name or "the result")
+  local text, err = payload.encode(value, "result")
   if not text then
     err.final = true
     return false, err
   end
   return true, value, text
+end
+
+local function log_failure(run, step, err, due)
+  runtime.log("info", "workflow", string.format("step %q of %q failed, attempt %d%s: %s", step.name, run.workflow, run.attempt,
+    due and string.format(", next in %.1f s", due / 1e6) or ", the last", err.message), { execution = run.id, where = err.where },
+    run.def.plugin)
 end
 
 --- What a failed attempt means: the journal row, and when the next attempt is due (nil: there is none).
@@ -212,6 +218,7 @@ function M.failure_row(run, step, err)
   if run.failures <= step.retries and not err.final then
     due = ended + floor(backoff.delay(step.backoff, run.failures, err) * 1e6)
   end
+  log_failure(run, step, err, due and due - ended)
   local row = journal.failure(step.quoted, run.attempt, run.t0, ended, due or -1, M.error_text(err))
   return row, due and run.start_us + due
 end

@@ -14,7 +14,8 @@ function Response:status(code) self.code = code return self end
 function Response:header(name, value) self.headers[name:lower()] = value return self end
 
 local function finish(self, kind, text)
-  self.headers["content-type"], self.sent, self.done = kind, text, true
+  self.headers["content-type"] = self.headers["content-type"] or kind
+  self.sent, self.done = text, true
 end
 
 function Response:json(value) finish(self, "application/json", assert(self.encode(value))) end
@@ -63,7 +64,7 @@ function M.send(server, routes, method, path, opts)
     if route.on_error then route.on_error(req, res, err) else problem(res, err) end
   end)
   assert(res.done, "the handler gave no answer")
-  local body = res.headers["content-type"] == "application/json" and server.json.decode(res.sent) or nil
+  local body = res.headers["content-type"]:find("^application/json") and server.json.decode(res.sent) or nil
   return { status = res.code, headers = res.headers, text = res.sent, body = body }
 end
 
