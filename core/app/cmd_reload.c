@@ -18,7 +18,7 @@ static void read_report(mw_str json, int64_t *generation, size_t *plugins) {
         if (mw_json_read(&reader) == MW_JSON_NUMBER) *generation = reader.integer;
       } else if (mw_str_eq(reader.text, MW_STR("plugins"))) {
         if (mw_json_read(&reader) != MW_JSON_ARRAY_BEGIN) break;
-        for (mw_json_token t; (t = mw_json_read(&reader)) > MW_JSON_END && t != MW_JSON_ARRAY_END;)
+        for (mw_json_token t; (t = mw_json_read(&reader)) > MW_JSON_END && !(t == MW_JSON_ARRAY_END && reader.depth == 1);)
           if (t == MW_JSON_OBJECT_BEGIN && reader.depth == 3) (*plugins)++;
       } else if (mw_json_skip(&reader)) break;
     }

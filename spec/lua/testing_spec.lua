@@ -96,13 +96,27 @@ describe("mw.testing", function()
 
   it("runs the cookbook", function()
     local app = testing.load("plugins/hello.lua")
-    assert.equal("Ada", app:request("GET", "/hello/Ada"):json().hello)
-    assert.equal(401, app:request("GET", "/private/time").status)
-    assert.equal(200, app:request("GET", "/private/time", { headers = { ["x-key"] = "demo" } }).status)
-    app = testing.load("plugins/onboarding.lua")
-    assert.same({ "Bob", "Eve" }, { unpack(app:run("onboarding", { name = "Ada", team = { "Bob", "Eve" } }).output.invited) })
-    app = testing.load("plugins/checkout.lua", { fetch = function() return { json = { id = "ch_9" } } end,
-      query = function() return {} end })
-    assert.equal("ch_9", app:run("checkout", { amount = 1, email = "a@b" }).results.charge.chargeId)
+    assert.equal("Ada", app:request("GET", "/hello?name=Ada"):json().hello)
+    local asked
+    app = testing.load("plugins/checkout.lua", {
+      fetch = function(url, opts)
+        asked = { url = url, amount = opts.json.amount }
+        return { json = { id = "ch_9" } }
+      end,
+      query = function() return {} end,
+    })
+    assert.equal("ch_9", app:run("checkout", { amount = 42, email = "a@b" }).results.charge.id)
+    assert.equal(42, asked.amount)
+    assert.equal(202, app:request("POST", "/checkout", { json = { amount = 1 } }).status)
+    assert.equal(400, app:request("POST", "/checkout", { json = {} }).status)
+    assert.equal(422, app:request("POST", "/stub/payments", { json = { amount = -1 } }).status)
+  end)
+end)
+
+describe("README.md", function()
+  it("shows the checkout plugin as it is", function()
+    local shown = posix.read_file("README.md"):match("```lua\n(.-)```")
+    local plugin = posix.read_file("plugins/checkout.lua")
+    assert.truthy(plugin:find(shown, 1, true))
   end)
 end)
