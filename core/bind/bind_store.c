@@ -181,6 +181,7 @@ static int l_query(lua_State *L) {
 // Shared by the userdata and the operation under way; freed when both are done.
 typedef struct tx_box {
   mw_tx *tx;      // NULL: ended
+  mw_task_hold hold; // on the task that began it: with the task it ends, also when a kill lets no Lua code run any more
   int refs;
   bool busy;      // an operation is under way
   bool abandoned; // to be rolled back as soon as it is not busy
@@ -191,6 +192,7 @@ static void on_rolled_back(int status, mw_tx *tx, const mw_err *err, void *arg) 
 static void end_box(tx_box *box) {
   mw_tx *tx = box->tx;
   box->tx = NULL;
+  mw_task_hold_remove(&box->hold);
   if (tx) mw_tx_end(tx, false, on_rolled_back, NULL);
 }
 
@@ -210,6 +212,8 @@ static void cancel_tx_op(void *arg) {
   op->task = NULL;
   op->box->abandoned = true;
 }
+
+static void on_task_over(mw_task_hold *hold) { abandon_box(MW_CONTAINER(hold, tx_box, hold)); }
 
 static store_op *start_tx_op(lua_State *L, tx_box *box, const char *what) {
   store_op *op = start_op(L, what);
@@ -251,6 +255,7 @@ static void on_begun(int status, mw_tx *tx, const mw_err *err, void *arg) {
   op->status = status;
   op->err = err;
   op->box->tx = status ? NULL : tx;
+  if (op->task && !status) mw_task_hold_add(op->task, &op->box->hold, on_task_over);
   finish_tx_op(op, push_tx);
 }
 
@@ -260,6 +265,7 @@ static int l_begin(lua_State *L) {
   int64_t timeout_ms = opt_ms(L, 2);
   mw_task_check_yieldable(L, "mw.transaction");
   tx_box *box = MW_NEW(tx_box);
+  mw_list_init(&box->hold.node);
   store_op *op = start_tx_op(L, box, "mw.transaction"); // the operation holds the only reference so far
   return suspend_tx(L, op, mw_store_begin(client, db, timeout_ms, on_begun, op));
 }
@@ -303,6 +309,7 @@ static int l_tx_finish(lua_State *L) {
   store_op *op = start_tx_op(L, box, "the end of mw.transaction");
   mw_tx *tx = box->tx;
   box->tx = NULL; // mw_tx_end frees it in any case
+  mw_task_hold_remove(&box->hold);
   return suspend_tx(L, op, mw_tx_end(tx, commit, on_tx_ended, op));
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "bind/bind_json.h"
 #include "vm/vm.h"
 
 /* ---- parameters ---- */
@@ -111,7 +112,7 @@ static void push_value(lua_State *L, const mw_value *value, bool ids) {
 
 void mw_store_push_rows(lua_State *L, const mw_rows *rows, bool ids) {
   luaL_checkstack(L, (int)rows->columns + 8, "too many columns");
-  lua_createtable(L, (int)rows->count, 1);
+  lua_createtable(L, (int)rows->count, rows->columns ? 0 : 1);
   int list = lua_gettop(L);
   for (size_t c = 0; c < rows->columns; c++) lua_pushlstring(L, rows->names[c].ptr, rows->names[c].len);
   for (size_t r = 0; r < rows->count; r++) {
@@ -126,6 +127,10 @@ void mw_store_push_rows(lua_State *L, const mw_rows *rows, bool ids) {
     lua_rawseti(L, list, (int)r + 1);
   }
   lua_settop(L, list);
+  if (rows->columns) {
+    mw_json_mark_array(L); // so that no rows are [] in JSON; and a key beside the rows would make it neither array nor object
+    return;
+  }
   lua_pushnumber(L, (lua_Number)rows->affected);
   lua_setfield(L, list, "affected");
 }

@@ -51,6 +51,7 @@ static mw_task *acquire(mw_vm *vm) {
     t->co_ref = LUA_NOREF;
     t->doom.ref = t->wake_ref = t->local_ref = t->fail_ref = LUA_NOREF;
     mw_list_init(&t->ready);
+    mw_list_init(&t->holds);
     mw_timer_init(&t->wait, mw_task_on_wait_over, t);
     mw_timer_init(&t->timer, on_deadline, t);
   }
@@ -193,11 +194,19 @@ void mw_task_set_on_fail(lua_State *L, mw_task *task) {
   task->fail_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+void mw_task_hold_add(mw_task *task, mw_task_hold *hold, void (*cb)(mw_task_hold *hold)) {
+  hold->cb = cb;
+  mw_list_push(&task->holds, &hold->node);
+}
+
+void mw_task_hold_remove(mw_task_hold *hold) { mw_list_remove(&hold->node); }
+
 static void finish(mw_task *t, int status) {
   mw_vm *vm = t->vm;
   mw_err err = {0}, *said = NULL;
   t->state = MW_TASK_DONE;
   mw_timer_stop(&t->timer);
+  for (mw_task_hold *hold; (hold = MW_LIST_POP(&t->holds, mw_task_hold, node));) hold->cb(hold);
   if (status) {
     said = &err;
     // An error object says where it came from, and some are everyday answers (a request that is not valid).

@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/list.h"
 #include "vm/vm.h"
 
 /** Ends the pending operation without calling back; frees what it holds. */
@@ -84,6 +85,15 @@ bool mw_task_is_done(const mw_task *task);
 void mw_task_set_timeout(mw_task *task, int64_t timeout_ms);
 /** Milliseconds left, INT64_MAX without a deadline. */
 int64_t mw_task_left_ms(const mw_task *task);
+/** Something a task holds that must not outlive it (a transaction). Embedded in its owner. */
+typedef struct mw_task_hold {
+  mw_list node;
+  void (*cb)(struct mw_task_hold *hold);
+} mw_task_hold;
+/** `cb(hold)` is called once when the task is over, however it ends, before its `done`; not when it was removed before. */
+void mw_task_hold_add(mw_task *task, mw_task_hold *hold, void (*cb)(mw_task_hold *hold));
+/** Harmless after it was called, and on a hold that was initialised with mw_list_init(&hold->node). */
+void mw_task_hold_remove(mw_task_hold *hold);
 /** Keeps the task's memory while a callback of the caller runs. */
 void mw_task_ref(mw_task *task);
 void mw_task_unref(mw_task *task);

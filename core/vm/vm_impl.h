@@ -38,6 +38,7 @@ typedef enum mw_task_state { MW_TASK_READY, MW_TASK_RUNNING, MW_TASK_SUSPENDED, 
 struct mw_task {
   mw_list node;  // in vm->tasks, or vm->spare
   mw_list ready; // in vm->ready while it waits for the end of the turn
+  mw_list holds; // mw_task_hold
   mw_vm *vm;
   lua_State *co; // kept with the struct in the pool
   int co_ref;

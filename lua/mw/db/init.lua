@@ -2,7 +2,8 @@
 
 --- SQL on the application database: app.db in the data folder, or the user's PostgreSQL.
 --
---   local rows = mw.query("SELECT id, name FROM users WHERE plan = $1", { "pro" })     -- list of rows; rows.affected
+--   local rows = mw.query("SELECT id, name FROM users WHERE plan = $1", { "pro" })     -- list of rows
+--   local changed = mw.query("UPDATE users SET plan = 'free'").affected                  -- for statements that give no rows
 --   local user = mw.one("SELECT … WHERE id = $1", { id })                               -- the first row, or nil
 --   mw.transaction(function(tx)
 --     tx:query("UPDATE accounts SET cents = cents - $1 WHERE id = $2", { 100, from })
