@@ -181,8 +181,8 @@ static void on_request(mw_request *req, void *arg) {
   x->req = req;
   mw_request_set_data(req, x);
   mw_request_ref(req);
-  if (route->stream) mw_request_pause(req);
-  else x->body_ended = true;
+  x->body_ended = mw_request_body_is_over(req);
+  if (!x->body_ended) mw_request_pause(req); // until the handler asks for it
   lua_State *L = mw_vm_lua(state->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, x->entry->handler);
   push_values(L, x);
@@ -217,6 +217,11 @@ static void on_refused(mw_request *req, int status, const char *why, void *arg) 
   answer_problem(req, status, why, NULL);
 }
 
+// How the handler sees it: what exactly the socket said is of no use there.
+static int gone_code(int status) {
+  return status == MW_ETIMEOUT || status == MW_ELIMIT || status == MW_EPROTOCOL ? status : MW_ECLOSED;
+}
+
 static const char *why_gone(int status) {
   if (status == MW_ETIMEOUT) return "the request took longer than it may";
   if (status == MW_ELIMIT) return "the request's body is larger than this route takes";
@@ -224,13 +229,24 @@ static const char *why_gone(int status) {
   return "the client closed the connection";
 }
 
+static mw_task *take_waiting(mw_http_exchange *x) {
+  mw_task *task = x->waiting;
+  x->waiting = NULL;
+  x->wait = HTTP_WAIT_NONE;
+  return task;
+}
+
 static void on_gone(mw_request *req, int status, void *arg) {
   mw_http_exchange *x = mw_request_data(req);
   if (!x) return;
   x->gone = status != 0;
+  if (status == MW_ETIMEOUT && x->task) {
+    mw_task_cancel(x->task, status, why_gone(status));
+    return;
+  }
   // A handler that is doing something else finishes it; one that waits for the client waits for nothing.
-  if (x->waiting) mw_task_cancel(x->waiting, status ? status : MW_ECLOSED, why_gone(status ? status : MW_ECLOSED));
-  else if (status == MW_ETIMEOUT && x->task) mw_task_cancel(x->task, MW_ETIMEOUT, why_gone(status));
+  mw_task *task = take_waiting(x);
+  if (task) mw_task_resume_error(task, gone_code(status), why_gone(status));
 }
 
 static int push_piece(lua_State *L, void *arg) {
@@ -242,22 +258,18 @@ static int push_piece(lua_State *L, void *arg) {
 static void on_body(mw_request *req, mw_str piece, bool end, void *arg) {
   mw_http_exchange *x = mw_request_data(req);
   x->body_ended = end;
-  mw_task *task = x->waiting;
   if (!piece.len && !end) return;
   mw_request_pause(req);
-  if (!task || x->wait != HTTP_WAIT_BODY) return;
-  x->waiting = NULL;
-  x->wait = HTTP_WAIT_NONE;
+  mw_task *task = x->wait == HTTP_WAIT_BODY ? take_waiting(x) : NULL;
+  if (!task) return;
   if (piece.len) mw_task_resume_with(task, push_piece, &piece);
   else mw_task_resume(task, 0);
 }
 
 static void on_drain(mw_request *req, void *arg) {
   mw_http_exchange *x = mw_request_data(req);
-  if (!x || !x->waiting || x->wait != HTTP_WAIT_DRAIN) return;
-  mw_task *task = x->waiting;
-  x->waiting = NULL;
-  x->wait = HTTP_WAIT_NONE;
+  mw_task *task = x && x->wait == HTTP_WAIT_DRAIN ? take_waiting(x) : NULL;
+  if (!task) return;
   lua_pushboolean(mw_task_lua(task), 1);
   mw_task_resume(task, 1);
 }

@@ -138,6 +138,8 @@ void mw_request_set_data(mw_request *req, void *data) { req->data = data; }
 mw_loop *mw_request_loop(const mw_request *req) { return req->server->loop; }
 int64_t mw_request_started_ns(const mw_request *req) { return req->started_ns; }
 
+bool mw_request_body_is_over(const mw_request *req) { return req->body_done; }
+
 void mw_request_pause(mw_request *req) { req->paused = true; }
 
 void mw_request_resume(mw_request *req) {

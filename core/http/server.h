@@ -111,6 +111,8 @@ mw_arena *mw_request_arena(mw_request *req);
 void *mw_request_data(const mw_request *req);
 void mw_request_set_data(mw_request *req, void *data);
 mw_loop *mw_request_loop(const mw_request *req);
+/** True when there is no body, or all of it was delivered: no on_body comes any more. */
+bool mw_request_body_is_over(const mw_request *req);
 /** Stops and restarts on_body. */
 void mw_request_pause(mw_request *req);
 void mw_request_resume(mw_request *req);
