@@ -157,6 +157,39 @@ static void only_the_guilty_task_is_killed(void) {
 #endif
 }
 
+static void signals_that_come_late_hit_nobody_else(void) {
+#ifndef CANNOT_KILL
+  mw_watchdog_remove_thread(watchdog);
+  mw_watchdog_conf conf = {.soft_ms = 2, .hard_ms = 30000};
+  mw_watchdog *hasty = mw_watchdog_start(&conf);
+  mw_watchdog_add_thread(hasty, 0);
+  mw_vm *vm = new_vm(0);
+  outcome o;
+  int killed = 0, fine = 0;
+  int64_t until = mw_clock_mono_ms() + 1000;
+  for (int i = 0; mw_clock_mono_ms() < until; i++) {
+    char code[200];
+    snprintf(code, sizeof code, "local n = 0 for i = 1, %d do n = n + i end return 'fine'", i % 20 * 200000);
+    start_plugin(vm, code, &o);
+    CHECK_INT(o.calls, 1);
+    if (o.status == MW_EKILLED) killed++;
+    else CHECK_STR(o.text, "fine");
+    for (int j = 0; j < 20; j++) { // too short to be seen
+      start(vm, "return 'short'", 0, &o);
+      if (strcmp(o.text, "short") == 0) fine++;
+      else CHECK_INT(o.status, MW_EKILLED);
+    }
+  }
+  CHECK(killed > 0);
+  CHECK(fine > 100);
+  mw_watchdog_remove_thread(hasty);
+  mw_watchdog_stop(hasty);
+  check_alive(vm);
+  finish(vm);
+  mw_watchdog_add_thread(watchdog, 3);
+#endif
+}
+
 static void requests_beyond_the_memory_budget_fail(void) {
   mw_watchdog_remove_thread(watchdog); // filling the memory takes a while
   expect_error("\nlocal s = string.rep('x', 1e9)", MW_EMEMORY, "plugins/spec.lua:2: not enough memory");
@@ -402,6 +435,7 @@ static void run(void *arg) {
       TEST(a_call_of_a_plain_state_is_killed_too),
       TEST(what_runs_apart_is_killed_alone),
       TEST(only_the_guilty_task_is_killed),
+      TEST(signals_that_come_late_hit_nobody_else),
       TEST(requests_beyond_the_memory_budget_fail),
       TEST(recursion_without_end_fails),
       TEST(arguments_without_end_fail),
