@@ -243,14 +243,15 @@ size_t mw_pattern_space(mw_str pattern) {
 }
 
 void mw_pattern_init(mw_pattern *p, mw_str subject, mw_str pattern, bool plain_caret, void *space) {
+  size_t len = strnlen(pattern.ptr, pattern.len); // a zero byte ends a pattern of Lua 5.1; %z stands for one
   p->subject = subject;
   p->count = 0;
   p->error = NULL;
   p->interrupted = NULL;
   p->steps = STEPS_BASE + STEPS_A_BYTE * (int64_t)subject.len;
   p->items = space ? space : p->inline_items;
-  p->anchored = !plain_caret && pattern.len > 0 && *pattern.ptr == '^';
-  compiler c = {.p = p, .item = p->items, .at = pattern.ptr + p->anchored, .end = pattern.ptr + pattern.len};
+  p->anchored = !plain_caret && len > 0 && *pattern.ptr == '^';
+  compiler c = {.p = p, .item = p->items, .at = pattern.ptr + p->anchored, .end = pattern.ptr + len};
   c.sets = space ? (uint8_t(*)[32])((mw_pattern_item *)space + pattern.len + 1) : p->inline_sets;
   while (c.at < c.end && !c.stop) {
     compile_item(&c);
