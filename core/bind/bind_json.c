@@ -32,6 +32,13 @@ void mw_json_mark_array(lua_State *L) {
   lua_setmetatable(L, -2);
 }
 
+void mw_json_push_array_meta(lua_State *L) {
+  lua_createtable(L, 0, 3);
+  mw_json_push_array_mark(L);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+}
+
 void mw_json_push_box(lua_State *L, mw_str text) {
   void *bytes = lua_newuserdata(L, text.len);
   if (text.len) memcpy(bytes, text.ptr, text.len);
@@ -114,8 +121,15 @@ static int l_array(lua_State *L) {
 }
 
 static int l_is_array(lua_State *L) {
+  bool marked = false;
   mw_json_push_array_mark(L);
-  lua_pushboolean(L, lua_istable(L, 1) && lua_getmetatable(L, 1) && lua_rawequal(L, -1, -2));
+  if (lua_istable(L, 1) && lua_getmetatable(L, 1)) {
+    marked = lua_rawequal(L, -1, -2);
+    lua_pushvalue(L, -2);
+    lua_rawget(L, -2);
+    marked = marked || lua_toboolean(L, -1);
+  }
+  lua_pushboolean(L, marked);
   return 1;
 }
 

@@ -46,5 +46,7 @@ int mw_json_encode(lua_State *L, int index, const mw_json_encode_opts *opts, mw_
 void mw_json_push_null(lua_State *L);
 /** Marks the table on top as an array. */
 void mw_json_mark_array(lua_State *L);
+/** Pushes a fresh metatable that marks a table as an array and may carry more (an `__index`). */
+void mw_json_push_array_meta(lua_State *L);
 /** Pushes a box whose bytes are written as they stand when it is encoded. `text` must be one JSON value. */
 void mw_json_push_box(lua_State *L, mw_str text);

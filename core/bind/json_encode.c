@@ -287,6 +287,12 @@ static bool encode_sorted(encoder *e, int table, frame *f) {
 static bool is_marked(encoder *e, int table) {
   if (!lua_getmetatable(e->L, table)) return false;
   bool is_array = lua_rawequal(e->L, -1, e->array_mark);
+  if (!is_array) { // a metatable of its own that says so: mw_json_push_array_meta
+    lua_pushvalue(e->L, e->array_mark);
+    lua_rawget(e->L, -2);
+    is_array = lua_toboolean(e->L, -1);
+    lua_pop(e->L, 1);
+  }
   lua_pop(e->L, 1);
   return is_array;
 }

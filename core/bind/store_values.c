@@ -112,7 +112,7 @@ static void push_value(lua_State *L, const mw_value *value, bool ids) {
 
 void mw_store_push_rows(lua_State *L, const mw_rows *rows, bool ids) {
   luaL_checkstack(L, (int)rows->columns + 8, "too many columns");
-  lua_createtable(L, (int)rows->count, rows->columns ? 0 : 1);
+  lua_createtable(L, (int)rows->count, 0);
   int list = lua_gettop(L);
   for (size_t c = 0; c < rows->columns; c++) lua_pushlstring(L, rows->names[c].ptr, rows->names[c].len);
   for (size_t r = 0; r < rows->count; r++) {
@@ -127,12 +127,15 @@ void mw_store_push_rows(lua_State *L, const mw_rows *rows, bool ids) {
     lua_rawseti(L, list, (int)r + 1);
   }
   lua_settop(L, list);
-  if (rows->columns) {
-    mw_json_mark_array(L); // so that no rows are [] in JSON; and a key beside the rows would make it neither array nor object
-    return;
-  }
+  // Not a member of the list, so that it is an array in JSON.
+  mw_json_push_array_meta(L);
+  lua_createtable(L, 0, 1);
   lua_pushnumber(L, (lua_Number)rows->affected);
-  lua_setfield(L, list, "affected");
+  lua_setfield(L, -2, "affected");
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "mw.rows");
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, list);
 }
 
 int mw_store_push_failure(lua_State *L, int status, const mw_err *err, const char *sqlstate) {
