@@ -120,10 +120,13 @@ local function traceback(err)
   return err
 end
 
--- Runs the plugin's file with the registry pointed at it.
+local function pcall_traced(handler, fn, ...) return xpcall(fn, handler, ...) end
+
+-- Runs the plugin's file with the registry pointed at it. A pinned one is loaded by a task, which a kill ends anyway.
 local function run_plugin(plugin, read)
   registry.loading = plugin
-  local ok, err = sandbox.apart(traceback, run_file, plugin, plugin.file, read(plugin.file))
+  local protected = plugin.pinned and pcall_traced or sandbox.apart
+  local ok, err = protected(traceback, run_file, plugin, plugin.file, read(plugin.file))
   registry.loading = nil
   return ok, err
 end

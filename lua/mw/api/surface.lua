@@ -26,7 +26,7 @@ local SIDECAR_TYPE = "application/json; charset=utf-8" -- what FlowWatch's clien
 --- The HTTP status of an error object.
 function M.status_of(err) return err.status or statuses[err.code] or 500 end
 
---- Answers an error in the sidecar's shape.
+--- Answers an error in the sidecar's shape; returns the status.
 function M.flowwatch_error(_, res, err)
   err = errors.from(err)
   local status = M.status_of(err)
@@ -34,9 +34,11 @@ function M.flowwatch_error(_, res, err)
   if status == 429 or status == 503 then res:header("retry-after", tostring(math.ceil(err.retry_after or RETRY_AFTER_S))) end
   if status == 401 then
     res:header("www-authenticate", 'Bearer realm="moonwatch"')
-    return res:json { error = { code = "unauthorized", message = "Unauthorized" } }
+    res:json { error = { code = "unauthorized", message = "Unauthorized" } }
+  else
+    res:json { error = err.hint and err.message .. "; " .. err.hint or err.message }
   end
-  return res:json { error = err.hint and err.message .. "; " .. err.hint or err.message }
+  return status
 end
 
 local function is_json_type(kind)

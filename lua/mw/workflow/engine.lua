@@ -116,8 +116,10 @@ local function hand_back(run, err)
     append_now(run, journal.interruption(run.step.quoted, run.attempt, R.elapsed(run)), status.QUEUED, now_us())
   elseif run.phase == "step" or run.phase == "body" and err.code ~= "cancelled" then
     append_now(run, run.driver.death_row(run, err))
-  else
+  elseif run.phase == "wait" or err.code == "cancelled" then
     append_now(run, nil, status.QUEUED, run.phase == "wait" and run.due_us or now_us())
+  else
+    append_now(run, nil, status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
   end
   runtime.wake_engines(0)
   end_run(run)
