@@ -82,6 +82,7 @@ void mw_worker_install(mw_worker *worker, mw_vm *vm) {
   }
   mw_vm_adopt(vm, worker->loop);
   worker->vm = vm;
+  if (old && worker->engine_started) call_boot(old, "stop", 0); // its claim loop would keep the state alive until it looks up
   worker->engine_started = false;
   worker->rebuild_asked = false;
   mw_http_host_install(worker->http, vm);
