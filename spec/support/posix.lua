@@ -143,7 +143,7 @@ function M.wait_exit(pid, seconds)
       if code then return code end
       return false, signal
     end
-    if got < 0 then return false, 0 end
+    if got < 0 and not M.is_alive(pid) then return false, 0 end -- not our child (we are in a fork), and gone
     if M.now() < give_up then M.pause(0.003) end
   until M.now() >= give_up
   return nil

@@ -56,6 +56,7 @@ local function read_addresses(self)
 end
 
 local function check_running(self)
+  if not self.pid then return end -- the spec killed it
   local code, signal = posix.wait_exit(self.pid, 0)
   if code == nil then return end
   self.pid, live[self] = nil, nil

@@ -262,10 +262,10 @@ describe("json numbers", function()
     local bits = ffi.new("union { double number; uint64_t bits; }")
     for _ = 1, 20000 do
       bits.bits = C.mw_rand_u64()
-      local number = bits.number
-      if number == number and math.abs(number) ~= math.huge then
-        assert.equal(number, (read_number((write_number(number)))))
-      end
+      -- NaNs must not even be loaded: LuaJIT reads their payload as the tag of another type.
+      local is_finite = bit.band(tonumber(bit.rshift(bits.bits, 52)), 0x7ff) ~= 0x7ff
+      local number = is_finite and bits.number or 0
+      assert.equal(number, (read_number((write_number(number)))))
     end
     for _ = 1, 20000 do
       local number = math.random(-1e9, 1e9) / 10 ^ math.random(0, 8)
