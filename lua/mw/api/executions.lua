@@ -66,7 +66,7 @@ end
 local function count(query, limit)
   local params = {}
   local where = table.concat(conditions(query, params), " AND ")
-  local rows = select(string.format("SELECT count(*) AS n FROM (SELECT 1 FROM {{schema}}.executions WHERE %s LIMIT %d) AS some", where, limit + 1), params)
+  local rows = select(string.format("SELECT count(*) AS n FROM (SELECT 1 FROM {{schema}}.executions WHERE %s LIMIT %d) AS counted", where, limit + 1), params)
   local n = tonumber(rows[1].n)
   return math.min(n, limit), n > limit
 end
