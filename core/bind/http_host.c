@@ -101,7 +101,7 @@ static void log_failure(const mw_http_exchange *x, const char *text, const char 
          MW_LOG_S("traceback", trace));
 }
 
-// Calls on_error(req, res, err, development) with the error on top of `co`; it returns the status it answered.
+// Calls on_error(req, res, err, development) with the error on top of `co`.
 static void answer_error(mw_http_exchange *x, lua_State *co, const mw_err *err) {
   mw_vm *vm = x->state->vm;
   lua_State *L = mw_vm_lua(vm);
@@ -109,7 +109,7 @@ static void answer_error(mw_http_exchange *x, lua_State *co, const mw_err *err) 
   snprintf(trace, sizeof trace, "%s", mw_vm_traceback(vm));
   http_trace(x);
   bool was_begun = mw_response_is_begun(x->req);
-  int top = lua_gettop(L), status = 500;
+  int top = lua_gettop(L), status = 500; // what was answered says whether it is worth a line in the log
   lua_rawgeti(L, LUA_REGISTRYINDEX, x->entry->on_error == LUA_NOREF ? x->state->on_error : x->entry->on_error);
   lua_rawgeti(L, LUA_REGISTRYINDEX, x->state->anchors);
   lua_rawgeti(L, -1, x->slot);
@@ -120,12 +120,15 @@ static void answer_error(mw_http_exchange *x, lua_State *co, const mw_err *err) 
   lua_xmove(co, L, 1);
   lua_pushboolean(L, x->host->opts.development);
   mw_err failed;
+  x->status = 0;
   if (was_begun) {
     lua_settop(L, top);
   } else if (mw_vm_call(vm, 4, 1, &failed)) {
     log_failure(x, failed.text, mw_vm_traceback(vm));
   } else if (lua_isnumber(L, -1)) {
     status = (int)lua_tointeger(L, -1);
+  } else if (x->status && mw_response_is_begun(x->req)) {
+    status = x->status;
   }
   lua_settop(L, top);
   if (was_begun || (status >= 500 && status != 503) || err->code == MW_EKILLED || err->code == MW_EMEMORY) {
