@@ -12,9 +12,12 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "certs.h"
 #include "harness.h"
 #include "loop/address.h"
 #include "loop/listener.h"
+#include "loop/stream.h"
+#include "loop/tls.h"
 
 /* ---- the server under test ---- */
 
@@ -884,6 +887,54 @@ static void test_a_client_that_ends_its_side_still_gets_its_answers(void) {
   close_site(&s);
 }
 
+/* ---- TLS ---- */
+
+typedef struct tls_client {
+  mw_buf got;
+  bool closed;
+} tls_client;
+
+static void on_tls_data(mw_stream *stream, mw_str data, void *arg) { mw_buf_add_str(&((tls_client *)arg)->got, data); }
+static void on_tls_close(mw_stream *stream, int status, void *arg) { ((tls_client *)arg)->closed = true; }
+static const mw_stream_handler tls_handler = {.on_data = on_tls_data, .on_close = on_tls_close};
+
+static void on_tls_open(mw_stream *stream, int status, void *arg) {
+  CHECK_INT(status, 0);
+  mw_stream_set_handler(stream, &tls_handler, arg);
+  mw_stream_write(stream, MW_STR("GET /large HTTP/1.1\r\n" H "\r\nGET /hello HTTP/1.1\r\n" H "Connection: close\r\n\r\n"));
+}
+
+static void test_tls_connections_are_served_the_same(void) {
+  char dir[] = "/tmp/mw-http-XXXXXX", cert[400], key[400], remove[500];
+  mw_tls_context *server_tls, *client_tls;
+  tls_client c = {MW_BUF_INIT, false};
+  mw_stream *stream;
+  mw_err err;
+  site s;
+  int fd;
+  open_site(&s, NULL);
+  CHECK(mkdtemp(dir));
+  certs_make(dir, "server", NULL, "IP:127.0.0.1", -1, 1);
+  certs_path(cert, sizeof cert, dir, "server", "pem");
+  certs_path(key, sizeof key, dir, "server", "key");
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){cert, key}, &server_tls, &err), 0);
+  CHECK_INT(mw_tls_client_new(&(mw_tls_client_opts){.ca_file = cert}, &client_tls, &err), 0);
+  mw_stream_connect_opts opts = {.tls = client_tls, .server_name = "127.0.0.1"};
+  CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &opts.address, &err), 0);
+  CHECK_INT(mw_listener_bind(&opts.address, false, &fd, &err), 0);
+  CHECK_INT(mw_listener_address(fd, &opts.address), 0);
+  CHECK_INT(mw_server_listen(s.server, fd, server_tls, 1), 0);
+  CHECK_INT(mw_stream_connect(s.loop, &opts, on_tls_open, &c, &stream), 0);
+  RUN_UNTIL(s.loop, c.closed);
+  CHECK(c.got.len > (20u << 20) && memcmp(c.got.ptr + c.got.len - 5, "hello", 5) == 0);
+  mw_buf_deinit(&c.got);
+  mw_tls_unref(client_tls);
+  mw_tls_unref(server_tls);
+  snprintf(remove, sizeof remove, "rm -rf %s", dir);
+  CHECK_INT(system(remove), 0);
+  close_site(&s);
+}
+
 /* ---- routes and drain ---- */
 
 static void test_routes_are_swapped_between_two_requests(void) {
@@ -967,6 +1018,7 @@ int main(int argc, char **argv) {
       TEST(test_a_large_answer_reaches_a_slow_reader_whole),
       TEST(test_the_handler_hears_when_the_client_goes),
       TEST(test_a_client_that_ends_its_side_still_gets_its_answers),
+      TEST(test_tls_connections_are_served_the_same),
       TEST(test_routes_are_swapped_between_two_requests),
       TEST(test_drain_lets_answers_out_and_closes_the_rest),
       TEST(test_drain_cuts_what_is_left_after_its_bound),
