@@ -305,6 +305,12 @@ static void close_all(mw_runtime *rt) {
   pthread_barrier_destroy(&rt->all_ended);
 }
 
+// Leaves the caller's descriptors open: he may try again with them.
+static void give_back_fds(mw_runtime *rt) {
+  for (int i = 0; i < MW_MAX_WORKERS; i++) rt->fds.listeners[MW_LISTENER_MAIN][i] = rt->fds.listeners[MW_LISTENER_APP][i] = -1;
+  rt->fds.supervisor = -1;
+}
+
 int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err) {
   mw_runtime *rt = MW_NEW(mw_runtime);
   rt->conf = conf;
@@ -319,6 +325,7 @@ int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err
   mw_list_init(&rt->reload.waiting_next);
 
   int rc = open_all(rt, err);
+  if (rc == MW_ELOCKED) give_back_fds(rt);
   if (!rc) {
     start_workers(rt);
     mw_loop_run(rt->main);

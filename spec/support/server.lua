@@ -45,6 +45,25 @@ end
 
 -- ---- starting and stopping ----
 
+local function check_running(self)
+  if not self.pid then return end -- the spec killed it
+  local code, signal = posix.wait_exit(self.pid, 0)
+  if code == nil then return end
+  self.pid, live[self] = nil, nil
+  self.exit_code = code
+  error(("the server ended (%s):\n%s"):format(code and ("exit code " .. code) or ("signal " .. tostring(signal)), tail(self:log())), 0)
+end
+
+-- Waits for the server to come up; says what it logged last when it does not.
+local function wait_up(self, fn, what)
+  local ok, value = pcall(posix.wait_until, function()
+    check_running(self)
+    return fn()
+  end, START_SECONDS, what)
+  if ok then return value end
+  error(tostring(value) .. "\n" .. tail(self:log()), 0)
+end
+
 local function read_addresses(self)
   local text = posix.read_file(self.data .. "/addresses")
   if not text then return nil end
@@ -53,15 +72,6 @@ local function read_addresses(self)
   self.port = tonumber((self.addresses.main or ""):match(":(%d+)$"))
   self.app_port = tonumber((self.addresses.app or ""):match(":(%d+)$"))
   return self.port
-end
-
-local function check_running(self)
-  if not self.pid then return end -- the spec killed it
-  local code, signal = posix.wait_exit(self.pid, 0)
-  if code == nil then return end
-  self.pid, live[self] = nil, nil
-  self.exit_code = code
-  error(("the server ended (%s):\n%s"):format(code and ("exit code " .. code) or ("signal " .. tostring(signal)), tail(self:log())), 0)
 end
 
 ---Starts it (again) with the same folder and options.
@@ -78,17 +88,13 @@ function Server:restart(opts)
   for _, arg in ipairs(opts.args or {}) do argv[#argv + 1] = arg end
   self.pid = posix.spawn("/proc/self/exe", { argv = argv, env = environment(opts.env), dir = self.dir, output = self.log_path })
   live[self] = true
-  posix.wait_until(function()
-    check_running(self)
-    return read_addresses(self)
-  end, START_SECONDS, "the server to listen")
+  wait_up(self, function() return read_addresses(self) end, "the server to listen")
   if opts.wait_ready ~= false then
-    posix.wait_until(function()
-      check_running(self)
+    wait_up(self, function()
       local answer, why = http.try_request("127.0.0.1", self.port, "GET", "/readyz", { timeout = 2 })
       if answer and answer.status == 200 then return true end
       return false, answer and answer.body or why
-    end, START_SECONDS, "the server to be ready")
+    end, "the server to be ready")
   end
   return self
 end
