@@ -274,6 +274,13 @@ static void on_worker_ended(void *arg) {
 
 void mw_runtime_worker_ended(mw_runtime *rt) { mw_loop_post(rt->main, on_worker_ended, rt); }
 
+static void close_fds(mw_runtime_fds *fds) {
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = 0; i < MW_MAX_WORKERS; i++)
+      if (fds->listeners[tag][i] >= 0) close(fds->listeners[tag][i]);
+  if (fds->supervisor >= 0) close(fds->supervisor);
+}
+
 static void close_all(mw_runtime *rt) {
   for (int i = 0; i < 3; i++)
     if (rt->signals[i]) mw_signal_close(rt->signals[i]);
@@ -295,10 +302,6 @@ static void close_all(mw_runtime *rt) {
   mw_buf_printf(&path, "%s/addresses", rt->conf->data);
   if (rt->store) unlink(path.ptr);
   mw_buf_deinit(&path);
-  for (int tag = 0; tag < MW_LISTENERS; tag++)
-    for (int i = 0; i < MW_MAX_WORKERS; i++)
-      if (rt->fds.listeners[tag][i] >= 0) close(rt->fds.listeners[tag][i]);
-  if (rt->fds.supervisor >= 0) close(rt->fds.supervisor);
   mw_buf_deinit(&rt->report);
   mw_buf_deinit(&rt->failed);
   pthread_mutex_destroy(&rt->report_lock);
@@ -334,6 +337,7 @@ int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err
     if (rc && err) *err = rt->err;
   }
   close_all(rt);
+  if (rc != MW_ELOCKED) close_fds(&rt->fds);
   mw_free(rt);
   return rc;
 }
