@@ -212,6 +212,7 @@ static void flush(void *arg) {
   client->flush_due = false;
   client->outbox_count = client->outbox_bytes = 0;
   pthread_mutex_lock(&file->lock);
+  if (mw_list_is_empty(&file->members)) atomic_store_explicit(&file->waiting_since_ns, mw_clock_mono_ns(), memory_order_relaxed);
   mw_list_splice(&file->members, &client->outbox);
   pthread_cond_signal(&file->write_cond);
   pthread_mutex_unlock(&file->lock);
@@ -246,6 +247,8 @@ static bool is_congested(mw_sqlite_file *file) {
   if (queued == 0) return false;
   int64_t wait_ns = (int64_t)(queued / MW_SQLITE_GROUP_MEMBERS) * atomic_load_explicit(&file->group_ns, memory_order_relaxed);
   int64_t started_ns = atomic_load_explicit(&file->group_started_ns, memory_order_relaxed);
+  int64_t since_ns = atomic_load_explicit(&file->waiting_since_ns, memory_order_relaxed);
+  if (since_ns && (!started_ns || since_ns < started_ns)) started_ns = since_ns; // a transaction holds the writer
   if (started_ns) wait_ns += mw_clock_mono_ns() - started_ns;
   return wait_ns > MAX_WAIT_NS;
 }

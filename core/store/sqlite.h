@@ -170,6 +170,7 @@ struct mw_sqlite_file {
   _Atomic size_t queued, queued_bytes;  // members that wait or are being committed
   _Atomic int64_t group_ns;             // smoothed time of one group
   _Atomic int64_t group_started_ns;     // 0: none is being committed
+  _Atomic int64_t waiting_since_ns;     // when the oldest of `members` came, about; 0: there are none
   _Atomic int wal_pages;
   _Atomic int checkpoint_mark; // pages of log that call for a checkpoint
   _Atomic int checkpoint; // MW_SQLITE_CP_…

@@ -88,6 +88,8 @@ static void serve_writes(mw_sqlite_file *file) {
   mw_list_init(&members);
   mw_list_init(&writes);
   move_some(&file->members, &members, MW_SQLITE_GROUP_MEMBERS);
+  bool more = !mw_list_is_empty(&file->members);
+  atomic_store_explicit(&file->waiting_since_ns, more ? mw_clock_mono_ns() : 0, memory_order_relaxed);
   mw_sqlite_query *begin = pop_writes(file, &writes);
   pthread_mutex_unlock(&file->lock);
   if (!mw_list_is_empty(&members)) mw_sqlite_group_run(file, &members);

@@ -11,7 +11,7 @@
 #include "store/sqlite.h"
 
 typedef enum statement {
-  ST_FIND_KEY, ST_ADD_KEY, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_ORPHANS, ST_TAKE,
+  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_ORPHANS, ST_TAKE,
   ST_NEXT_DUE, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
 } statement;
 
@@ -20,6 +20,8 @@ typedef enum statement {
 static const char *const texts[STATEMENTS] = {
     [ST_FIND_KEY] = "SELECT execution, request_hash FROM idempotency WHERE app = ?1 AND key = ?2 AND created_us > ?3",
     [ST_ADD_KEY] = "INSERT OR REPLACE INTO idempotency (app, key, execution, request_hash, created_us) VALUES (?1, ?2, ?3, ?4, ?5)",
+    [ST_DROP_KEYS] = "DELETE FROM idempotency WHERE (app, key) IN"
+                     " (SELECT app, key FROM idempotency WHERE created_us <= ?1 ORDER BY created_us LIMIT 2)",
     [ST_FIND_EXTERNAL] = "SELECT id, request_hash FROM executions WHERE app = ?1 AND workflow = ?2 AND external_id = ?3",
     [ST_CREATE] = "INSERT INTO executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level,"
                   " journal_version, seed, input, request_hash, created_us, started_us)"
@@ -140,6 +142,15 @@ static int add_key(mw_sqlite_file *file, const mw_write *w) {
   return run(st);
 }
 
+/** A new key takes two that nobody may ask for any more away, so that the table is as large as a day's traffic. */
+static int drop_old_keys(mw_sqlite_file *file, int64_t now_us) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_DROP_KEYS, &st);
+  if (rc) return rc;
+  sqlite3_bind_int64(st, 1, now_us - MW_IDEMPOTENCY_US);
+  return run(st);
+}
+
 static int insert_execution(mw_sqlite_file *file, const mw_write *w) {
   sqlite3_stmt *st;
   int rc = get(file, ST_CREATE, &st);
@@ -174,6 +185,7 @@ static int run_create(mw_sqlite_file *file, mw_sqlite_member *m) {
   if (rc || m->has_existing) return rc;
   rc = insert_execution(file, &m->write);
   if (!rc && m->write.key.len) rc = add_key(file, &m->write);
+  if (!rc && m->write.key.len) rc = drop_old_keys(file, m->write.now_us);
   return rc;
 }
 

@@ -23,6 +23,8 @@
 #define DEFAULT_MAX_ROWS 100000
 #define DEFAULT_PATIENCE_MS 60000
 #define MAX_CLAIM 10000
+#define LOCK_TRIES 20
+#define LOCK_WAIT_US 20000
 
 // ---- the data directory ----
 
@@ -44,13 +46,23 @@ static void path_in(const mw_store *store, const char *name, char *path, size_t 
   snprintf(path, size, "%s/%s", store->data_dir, name);
 }
 
+/** A killed process holds its lock until the kernel has taken it apart. */
+static int lock_patiently(int fd) {
+  for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK || i == LOCK_TRIES) return errno;
+    usleep(LOCK_WAIT_US);
+  }
+  return 0;
+}
+
 static int take_lock(mw_store *store, mw_err *err) {
   char path[4096], text[32];
   path_in(store, "moonwatch.lock", path, sizeof path);
   store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (store->lock_fd < 0) return mw_err_set(err, MW_EIO, "cannot open %s: %s", path, strerror(errno));
-  if (flock(store->lock_fd, LOCK_EX | LOCK_NB)) {
-    int why = errno;
+  int why = lock_patiently(store->lock_fd);
+  if (why) {
     ssize_t n = pread(store->lock_fd, text, sizeof text - 1, 0);
     long pid = n > 0 ? (text[n] = 0, strtol(text, NULL, 10)) : 0;
     close(store->lock_fd);

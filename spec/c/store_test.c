@@ -934,6 +934,59 @@ static void test_a_write_that_the_disk_refuses_is_an_error_and_passes(void) {
   stop_tx(&f);
 }
 
+static void test_executions_are_refused_while_too_much_waits(void) {
+  if (!is_sqlite()) return;
+  enum { MANY = 100 };
+  fixture f;
+  setup(&f);
+  tx_state s = {0}; // holds the writer
+  CHECK_INT(mw_store_begin(f.client, MW_DB_ENGINE, 0, on_tx, &s), 0);
+  RUN_UNTIL(f.loop, s.done);
+  size_t size = 1024 * 1024;
+  char *big = mw_alloc(size);
+  memset(big, ' ', size);
+  static answer answers[MANY];
+  memset(answers, 0, sizeof answers);
+  mw_id owned = {0};
+  int taken = 0, refused = 0;
+  for (int i = 0; i < MANY; i++) {
+    mw_write w = create(mw_id_new(), MW_STATUS_RUNNING);
+    w.input = mw_str_of(big, size);
+    int code = mw_store_write(f.client, &w, on_written, &answers[taken]);
+    if (!code) taken++, owned = w.id;
+    else CHECK_INT((refused++, code), MW_EBUSY);
+  }
+  CHECK(taken > 10 && refused > 10);
+  answer last = {0}; // what has happened already is always recorded
+  mw_write w = append(owned, 1, 1, MW_STATUS_NONE);
+  CHECK_INT(mw_store_write(f.client, &w, on_written, &last), 0);
+  CHECK_INT(tx_finish(&f, s.tx, true), 0);
+  RUN_UNTIL(f.loop, last.done);
+  CHECK_INT(last.status, 0);
+  for (int i = 0; i < taken; i++) CHECK(answers[i].done && answers[i].status == 0);
+  CHECK_INT(commit(&f, create(mw_id_new(), MW_STATUS_QUEUED)).status, 0);
+  mw_free(big);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_keys_that_are_over_make_room(void) {
+  if (!is_sqlite()) return;
+  fixture f;
+  setup(&f);
+  char key[16];
+  for (int i = 0; i < 20; i++) {
+    mw_write w = create(mw_id_new(), MW_STATUS_QUEUED);
+    w.key = mw_str_of(key, (size_t)snprintf(key, sizeof key, "key-%d", i));
+    if (i < 10) w.now_us -= (int64_t)48 * 3600 * 1000000;
+    CHECK_INT(commit(&f, w).status, 0);
+  }
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM idempotency"), 10);
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM executions"), 20);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
 // ---- threads ----
 
 enum { WORKERS = 3, RUNS = 300 };
@@ -1041,6 +1094,8 @@ static const test tests[] = {
     TEST(test_a_store_that_is_open_for_reading_does_not_write),
     TEST(test_the_log_is_reused_and_stays_bounded),
     TEST(test_a_write_that_the_disk_refuses_is_an_error_and_passes),
+    TEST(test_executions_are_refused_while_too_much_waits),
+    TEST(test_keys_that_are_over_make_room),
     TEST(test_workers_write_at_the_same_time),
 };
 
