@@ -78,7 +78,7 @@ static int take_encoding(mw_str value, mw_strict_framing *framing, const char **
   return 0;
 }
 
-// Visible ASCII without ,/?#@\\"<>^`{|} : what a host and port can hold, a bit a byte.
+// Visible ASCII without , / ? # @ \ " < > ^ ` { | }: what a host and port can hold, a bit a byte.
 static const uint64_t host_bytes[4] = {0x2fff6ff200000000u, 0x47fffffeaffffffeu, 0, 0};
 
 static int check_host(mw_str value, const char **why) {

@@ -253,6 +253,13 @@ describe("http", function()
     s:wait(function() return kv("endless") == "closed" end, 5, "the end of the handler")
   end)
 
+  it("answers also when what it quotes is no text", function()
+    local answer = s:post("/json", { body = "{}", headers = { ["content-type"] = "a\255b" } })
+    assert.same({ 415, "the content type is a?b; send application/json" }, { answer.status, answer.json().detail })
+    assert.equal(404, s:get("/nowhere%ff").status)
+    assert.equal(404, s:get("/nowhere%ff").json().status)
+  end)
+
   it("answers 404 and 405 as problems", function()
     assert.equal("no route answers GET /nowhere", s:get("/nowhere").json().detail)
     local answer = s:request("DELETE", "/json")

@@ -8,6 +8,7 @@
 -- The status comes from err.status, else from its code; a code that is not listed is the program's own failure: 500, and what it
 -- says is shown in development only.
 
+local core_json = require "mw.core.json"
 local errors = require "mw.errors"
 
 local M = {}
@@ -40,10 +41,16 @@ function M.status_of(err)
   return statuses[err.code] or 500
 end
 
+-- A sentence may quote bytes that a client sent; JSON holds text only.
+local function clean(value)
+  if type(value) ~= "string" or core_json.encode(value) then return value end
+  return (value:gsub("[\128-\255]", "?"))
+end
+
 --- Answers with a problem. `fields`: hint, code and further members.
 function M.send(req, res, status, detail, fields)
-  local body = { type = "about:blank", title = titles[status] or "Error", status = status, detail = detail, trace_id = req.trace_id }
-  if fields then for key, value in pairs(fields) do body[key] = value end end
+  local body = { type = "about:blank", title = titles[status] or "Error", status = status, detail = clean(detail), trace_id = req.trace_id }
+  if fields then for key, value in pairs(fields) do body[key] = clean(value) end end
   res:status(status):header("content-type", "application/problem+json"):json(body)
 end
 
