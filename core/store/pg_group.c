@@ -390,7 +390,8 @@ static void expire(lane *l) {
 }
 
 static void arm_tick(mw_pg_groups *groups) {
-  bool waiting = !mw_list_is_empty(&groups->lanes[MW_WRITE_APPEND].pending);
+  bool waiting = !mw_list_is_empty(&groups->lanes[MW_WRITE_APPEND].pending) ||
+                 !mw_list_is_empty(&groups->lanes[MW_WRITE_CREATE].pending);
   if ((waiting || !mw_list_is_empty(&groups->unsure)) && !mw_timer_is_armed(&groups->tick)) {
     mw_timer_start(groups->loop, &groups->tick, TICK_MS);
   }
@@ -400,6 +401,7 @@ static void on_tick(mw_timer *timer, void *arg) {
   mw_pg_groups *groups = arg;
   release_unsure(groups);
   if (!groups->lanes[MW_WRITE_APPEND].flight) expire(&groups->lanes[MW_WRITE_APPEND]);
+  if (!mw_pg_writer_is_up(groups->writer)) expire(&groups->lanes[MW_WRITE_CREATE]);
   arm_tick(groups);
 }
 
@@ -440,10 +442,11 @@ int mw_pg_groups_write(mw_pg_groups *groups, const mw_write *write, mw_write_cb 
   mw_pg_member *m = mw_pg_member_new(write, cb, arg);
   m->sequence = ++groups->sequence;
   m->queued_ms = now_ms;
-  m->until_ms = now_ms + (write->patience_ms ? write->patience_ms : PATIENCE_MS);
+  m->until_ms = now_ms + (create ? CREATE_WAIT_MS : write->patience_ms ? write->patience_ms : PATIENCE_MS);
   bool up = mw_pg_writer_is_up(groups->writer);
-  if (create && (!up || (write->status == MW_STATUS_RUNNING && atomic_load(&groups->store->epoch) == 0))) {
-    if (up) mw_err_set(&groups->why, MW_EUNAVAILABLE, "this node is not registered in the database yet");
+  bool soon = up || mw_store_is_up(groups->store); // another worker's writer is: ours is only connecting
+  if (create && (!soon || (write->status == MW_STATUS_RUNNING && atomic_load(&groups->store->epoch) == 0))) {
+    if (soon) mw_err_set(&groups->why, MW_EUNAVAILABLE, "this node is not registered in the database yet");
     mw_list_push(&groups->refused, &m->node);
   } else {
     mw_list_push(&l->pending, &m->node);

@@ -24,7 +24,11 @@ struct mw_pg_writer {
   char *put_code, *add_change;
 };
 
+#define JOB_MS 30000
+#define JOB_WAIT_MS 2000 /* While this writer is connecting although another worker's is up. */
+
 static void connect_now(mw_pg_writer *writer);
+static void run_waiting_jobs(mw_pg_writer *writer);
 
 /* ---- up and down ---- */
 
@@ -49,6 +53,7 @@ void mw_pg_writer_become_up(mw_pg_writer *writer) {
   if (writer->told_down) mw_log(MW_LOG_INFO, "store", "PostgreSQL answers again");
   writer->told_down = false;
   mw_pg_groups_on_up(writer->groups);
+  run_waiting_jobs(writer);
   tell(writer, true);
 }
 
@@ -147,10 +152,28 @@ mw_pg_job *mw_pg_job_new(mw_pg_writer *writer, void (*answer)(mw_pg_job *job, in
   return job;
 }
 
-void mw_pg_job_run(mw_pg_job *job) {
+static void send_job(mw_pg_job *job) {
   job->sent_ms = mw_clock_mono_ms();
-  mw_timer_start(job->writer->client->base.loop, &job->timer, job->writer->up ? 30000 : 0);
-  if (job->writer->up) mw_pg_conn_run(job->writer->conn, &job->op);
+  job->waits = false;
+  mw_timer_start(job->writer->client->base.loop, &job->timer, JOB_MS);
+  mw_pg_conn_run(job->writer->conn, &job->op);
+}
+
+void mw_pg_job_run(mw_pg_job *job) {
+  mw_store_client *client = &job->writer->client->base;
+  if (job->writer->up) {
+    send_job(job);
+    return;
+  }
+  job->waits = true;
+  mw_timer_start(client->loop, &job->timer, mw_store_is_up(client->store) ? JOB_WAIT_MS : 0);
+}
+
+static void run_waiting_jobs(mw_pg_writer *writer) {
+  MW_LIST_EACH(&writer->jobs, node) {
+    mw_pg_job *job = MW_CONTAINER(node, mw_pg_job, node);
+    if (job->waits) send_job(job);
+  }
 }
 
 /* ---- life ---- */

@@ -34,6 +34,7 @@ struct mw_pg_job {
   mw_timer timer;
   void (*answer)(mw_pg_job *job, int status, const mw_err *err);
   int64_t sent_ms;
+  bool waits; /**< For the writer to be up. */
   /* for the maker */
   void (*cb)(void);
   void *arg;
@@ -43,7 +44,8 @@ struct mw_pg_job {
 };
 
 mw_pg_job *mw_pg_job_new(mw_pg_writer *writer, void (*answer)(mw_pg_job *job, int status, const mw_err *err));
-/** Runs it, or answers MW_EUNAVAILABLE in the next turn while the writer is not up. */
+/** Runs it. While the writer is not up it answers MW_EUNAVAILABLE, in the next turn, or when another worker's writer is up, and so
+ * this one will be in a moment, after 2 s. */
 void mw_pg_job_run(mw_pg_job *job);
 
 /** The functions of mw_engine that the writer serves; pg_node.c and pg_writer.c. */
