@@ -52,6 +52,13 @@ describe("the sidecar", function()
     assert.equal(0, #server.store.order)
   end)
 
+  it("refuses a body over http.max_body in its own shape", function()
+    local answer = trigger('{"name":"w","input":"' .. ("x"):rep(2 ^ 20) .. '"}')
+    assert.equal(413, answer.status)
+    assert.match("http.max_body", answer.body.error, 1, true)
+    assert.equal(0, #server.store.order)
+  end)
+
   it("wants JSON in UTF-8", function()
     assert.equal(415, trigger('{"name":"w"}', { ["content-type"] = "application/xml" }).status)
     assert.equal(415, trigger('{"name":"w"}', { ["content-type"] = "application/json; charset=latin1" }).status)
