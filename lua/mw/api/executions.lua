@@ -8,7 +8,6 @@
 local errors = require "mw.errors"
 local json = require "mw.core.json"
 local registry = require "mw._registry"
-local runtime = require "mw._runtime"
 local sidecar = require "mw.api.sidecar"
 local status = require "mw.workflow.status"
 local steps = require "mw.api.steps"
