@@ -135,6 +135,10 @@ static void tell_waiters(mw_runtime *rt, int status, mw_str report) {
   mw_reload_waiter *waiter;
   while ((waiter = MW_LIST_POP(&rt->reload.waiting, mw_reload_waiter, node))) {
     waiter->status = status;
+    if (rt->workers_gone) { // and with them whoever waited
+      mw_free(waiter);
+      continue;
+    }
     mw_buf_add_str(&waiter->report, report);
     if (waiter->worker >= 0) mw_loop_post(rt->worker[waiter->worker].loop, tell_on_worker, waiter);
     else mw_free(waiter);
@@ -204,9 +208,22 @@ static void finish_build(mw_runtime *rt, build *b) {
   if (rt->reload.again) start_build(rt);
 }
 
+// A build that ended after the workers did.
+static void discard(mw_runtime *rt, build *b) {
+  for (int i = 0; i < rt->workers; i++)
+    if (b->vms[i]) mw_vm_free(b->vms[i]);
+  b->status = MW_ECANCELED;
+  rt->reload.again = false;
+  finish_build(rt, b);
+}
+
 static void on_built(void *arg, int status) {
   build *b = arg;
   mw_runtime *rt = b->rt;
+  if (rt->workers_gone) {
+    discard(rt, b);
+    return;
+  }
   if (status) b->status = status;
   keep_report(rt, b);
   if (b->status) {

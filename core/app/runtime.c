@@ -32,6 +32,7 @@ static void start_engine(void *arg) { mw_worker_start_engine(arg); }
 
 static void on_registered_main(void *arg) {
   mw_runtime *rt = arg;
+  if (rt->workers_gone) return;
   atomic_store(&rt->store_ready, true);
   mw_log(MW_LOG_INFO, "store", "ready", MW_LOG_S("engine", mw_store_engine(rt->store)), MW_LOG_I("epoch", mw_store_epoch(rt->store)));
   for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, start_engine, &rt->worker[i]);
@@ -281,6 +282,14 @@ static void close_fds(mw_runtime_fds *fds) {
   if (fds->supervisor >= 0) close(fds->supervisor);
 }
 
+// While the data folder is still ours: afterwards it may be the next server's file.
+static void remove_addresses(mw_runtime *rt) {
+  mw_buf path = MW_BUF_INIT;
+  mw_buf_printf(&path, "%s/addresses", rt->conf->data);
+  unlink(path.ptr);
+  mw_buf_deinit(&path);
+}
+
 static void close_all(mw_runtime *rt) {
   for (int i = 0; i < 3; i++)
     if (rt->signals[i]) mw_signal_close(rt->signals[i]);
@@ -295,23 +304,14 @@ static void close_all(mw_runtime *rt) {
     mw_loop_free(rt->main);
   }
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
+  if (rt->store) remove_addresses(rt);
   if (rt->store) mw_store_close(rt->store);
   mw_kv_free(rt->kv);
   mw_work_shutdown();
-  mw_buf path = MW_BUF_INIT;
-  mw_buf_printf(&path, "%s/addresses", rt->conf->data);
-  if (rt->store) unlink(path.ptr);
-  mw_buf_deinit(&path);
   mw_buf_deinit(&rt->report);
   mw_buf_deinit(&rt->failed);
   pthread_mutex_destroy(&rt->report_lock);
   pthread_barrier_destroy(&rt->all_ended);
-}
-
-// Leaves the caller's descriptors open: he may try again with them.
-static void give_back_fds(mw_runtime *rt) {
-  for (int i = 0; i < MW_MAX_WORKERS; i++) rt->fds.listeners[MW_LISTENER_MAIN][i] = rt->fds.listeners[MW_LISTENER_APP][i] = -1;
-  rt->fds.supervisor = -1;
 }
 
 int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err) {
@@ -323,15 +323,16 @@ int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err
   rt->workers = fds->workers;
   rt->started_ns = mw_clock_mono_ns();
   pthread_mutex_init(&rt->report_lock, NULL);
-  pthread_barrier_init(&rt->all_ended, NULL, (unsigned)rt->workers);
+  pthread_barrier_init(&rt->all_ended, NULL, (unsigned)rt->workers + 1);
   mw_list_init(&rt->reload.waiting);
   mw_list_init(&rt->reload.waiting_next);
 
   int rc = open_all(rt, err);
-  if (rc == MW_ELOCKED) give_back_fds(rt);
   if (!rc) {
     start_workers(rt);
     mw_loop_run(rt->main);
+    rt->workers_gone = true;
+    pthread_barrier_wait(&rt->all_ended); // their loops are freed after this, and no one posts to them any more
     for (int i = 0; i < rt->workers; i++) mw_worker_join(&rt->worker[i]);
     rc = rt->status;
     if (rc && err) *err = rt->err;

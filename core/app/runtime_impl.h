@@ -65,6 +65,7 @@ struct mw_runtime {
   mw_timer database_retry, keep_alive;
   int database_failures;
   atomic_bool store_ready, draining, serving, loaded;
+  bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
   bool told_ready;
   int status;           /**< What mw_runtime_run returns. */

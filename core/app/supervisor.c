@@ -80,8 +80,13 @@ static void on_exit_of_server(supervisor *self, int status) {
   pid_t pid = self->pid;
   self->pid = 0;
   close_pipe(self);
+  if (by_signal && WTERMSIG(status) == SIGTERM) { // it was told before it could handle it, so it served nobody yet
+    by_signal = false;
+    code = MW_EXIT_OK;
+  }
   if (self->draining) {
-    if (by_signal) mw_log(MW_LOG_ERROR, "supervisor", "the server was killed before it had drained", MW_LOG_I("pid", pid));
+    if (by_signal) mw_log(MW_LOG_ERROR, "supervisor", "the server was killed before it had drained", MW_LOG_I("pid", pid),
+                          MW_LOG_S("signal", strsignal(WTERMSIG(status))));
     finish(self, by_signal ? MW_EXIT_FAILED : code);
   } else if (!by_signal && code && !self->was_ready) {
     finish(self, code);

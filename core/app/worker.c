@@ -75,9 +75,8 @@ static void listen_all(mw_worker *worker) {
 
 void mw_worker_install(mw_worker *worker, mw_vm *vm) {
   mw_vm *old = worker->vm;
-  if (worker->draining) {
-    mw_vm_adopt(vm, worker->loop);
-    retire(worker, vm, 0);
+  if (worker->draining) { // it never ran anything
+    mw_runtime_dispose_vm(worker->rt, vm);
     return;
   }
   mw_vm_adopt(vm, worker->loop);
@@ -160,7 +159,7 @@ static void run(void *arg) {
   mw_loop_run(worker->loop);
   mw_watchdog_remove_thread(worker->rt->watchdog);
   close_unused(worker);
-  // Others may still post here until all have come this far.
+  // Others may still post here until all, and the main thread, have come this far.
   mw_runtime_worker_ended(worker->rt);
   pthread_barrier_wait(&worker->rt->all_ended);
   mw_loop_free(worker->loop);

@@ -121,6 +121,22 @@ describe("the supervisor", function()
     s:wait(function() return not posix.is_alive(child) end, 25, "the old server to exit")
   end)
 
+  it("ends cleanly when it is stopped at any moment of its start", function()
+    local dir = posix.temp_dir()
+    posix.write_file(dir .. "/plugins/p.lua", plugin)
+    for i = 1, 25 do
+      local pid = posix.spawn("/proc/self/exe", {
+        argv = { "moonwatch", "serve", "--no-supervisor", "--listen", "127.0.0.1:0", "--workers", "2" }, dir = dir,
+        env = posix.environment(), output = dir .. "/log",
+      })
+      posix.pause(i * 0.004)
+      posix.kill(pid, posix.SIGTERM)
+      local code, signal = posix.wait_exit(pid, 30)
+      if code ~= 0 and signal ~= posix.SIGTERM then error(("exit %s, signal %s:\n%s"):format(code, signal, posix.read_file(dir .. "/log"))) end
+    end
+    posix.remove_dir(dir)
+  end)
+
   it("ends with the server's exit code when it cannot serve as configured", function()
     local dir = posix.temp_dir()
     posix.write_file(dir .. "/data", "a file where the data folder should be")
