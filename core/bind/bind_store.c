@@ -67,6 +67,7 @@ typedef struct store_op {
   size_t count;
   int64_t next_due_us;
   struct tx_box *box;
+  bool *delivered; // set once the task has the answer; what it does not get to know of must not stay its own
 } store_op;
 
 static store_op *start_op(lua_State *L, const char *what) {
@@ -330,15 +331,41 @@ static int push_created(lua_State *L, void *arg) {
   mw_id_format(exists ? op->existing : &op->id, text);
   lua_pushlstring(L, text, MW_ID_TEXT - 1);
   lua_pushboolean(L, !exists);
+  *op->delivered = true;
   return 2;
 }
 
+static void on_appended_unattended(int status, const mw_id *existing, const mw_err *err, void *arg) {
+  if (status && status != MW_ESTALE && status != MW_ECANCELED)
+    mw_log(MW_LOG_ERROR, "workflow", "a journal row could not be stored; the execution goes on from the row before, after the next start",
+           MW_LOG_S("error", err ? err->text : mw_err_text(status)));
+}
+
+// Nobody runs it: up for claiming.
+static void give_back(mw_store_client *client, const mw_id *id, int64_t fence) {
+  int64_t now_us = mw_clock_wall_us();
+  mw_write write = {.kind = MW_WRITE_APPEND, .id = *id, .fence = fence, .status = MW_STATUS_QUEUED, .now_us = now_us, .due_us = now_us};
+  int rc = mw_store_write(client, &write, on_appended_unattended, NULL);
+  if (rc) on_appended_unattended(rc, NULL, NULL, NULL);
+}
+
+typedef struct create_op {
+  store_op op;
+  mw_store_client *client;
+  bool owned; // created as running, by the task that waits
+} create_op;
+
 static void on_created(int status, const mw_id *existing, const mw_err *err, void *arg) {
-  store_op *op = arg;
-  op->status = status;
-  op->existing = existing;
-  op->err = err;
-  finish_op(op, push_created);
+  create_op *create = arg;
+  create->op.status = status;
+  create->op.existing = existing;
+  create->op.err = err;
+  mw_store_client *client = create->client;
+  mw_id id = create->op.id;
+  bool owned = create->owned && !status, delivered = false;
+  create->op.delivered = &delivered;
+  finish_op(&create->op, push_created);
+  if (owned && !delivered) give_back(client, &id, 1);
 }
 
 static int l_create(lua_State *L) {
@@ -349,9 +376,13 @@ static int l_create(lua_State *L) {
       .external_id = opt_str(L, 7), .key = opt_str(L, 8), .request_hash = opt_str(L, 9), .app = opt_str(L, 10),
       .api_level = luaL_optint(L, 11, 1)};
   write.fence = write.status == MW_STATUS_RUNNING ? 1 : 0;
-  store_op *op = start_op(L, "mw.trigger");
-  op->id = write.id;
-  return suspend_or_fail(L, op, mw_store_write(client, &write, on_created, op));
+  mw_task_check_yieldable(L, "mw.trigger");
+  create_op *create = MW_NEW(create_op);
+  create->op.task = mw_task_current(L);
+  create->op.id = write.id;
+  create->client = client;
+  create->owned = write.status == MW_STATUS_RUNNING;
+  return suspend_or_fail(L, &create->op, mw_store_write(client, &write, on_created, create));
 }
 
 static void on_appended(int status, const mw_id *existing, const mw_err *err, void *arg) {
@@ -359,12 +390,6 @@ static void on_appended(int status, const mw_id *existing, const mw_err *err, vo
   op->status = status;
   op->err = err;
   finish_op(op, push_true);
-}
-
-static void on_appended_unattended(int status, const mw_id *existing, const mw_err *err, void *arg) {
-  if (status && status != MW_ESTALE && status != MW_ECANCELED)
-    mw_log(MW_LOG_ERROR, "workflow", "a journal row could not be stored; the execution goes on from the row before",
-           MW_LOG_S("error", err ? err->text : mw_err_text(status)));
 }
 
 static int l_append(lua_State *L) {
@@ -423,16 +448,8 @@ static int push_claim(lua_State *L, void *arg) {
   }
   if (op->next_due_us == INT64_MAX) lua_pushnil(L);
   else lua_pushnumber(L, (lua_Number)op->next_due_us);
+  *op->delivered = true;
   return 2;
-}
-
-// What was claimed for a task that is gone, or does not fit into its memory, is given back.
-static void give_back(mw_store_client *client, const mw_claimed *list, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    mw_write write = {.kind = MW_WRITE_APPEND, .id = list[i].id, .fence = list[i].fence, .status = MW_STATUS_QUEUED,
-                      .now_us = mw_clock_wall_us(), .due_us = mw_clock_wall_us()};
-    mw_store_write(client, &write, on_appended_unattended, NULL);
-  }
 }
 
 typedef struct claim_op {
@@ -447,8 +464,11 @@ static void on_claimed(int status, const mw_claimed *list, size_t count, int64_t
   claim->op.count = count;
   claim->op.next_due_us = next_due_us;
   claim->op.err = err;
-  if (!claim->op.task && !status) give_back(claim->client, list, count);
+  mw_store_client *client = claim->client;
+  bool delivered = false;
+  claim->op.delivered = &delivered;
   finish_op(&claim->op, push_claim);
+  for (size_t i = 0; !delivered && !status && i < count; i++) give_back(client, &list[i].id, list[i].fence);
 }
 
 static int l_claim(lua_State *L) {

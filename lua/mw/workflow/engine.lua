@@ -77,10 +77,26 @@ function M.note_due(due_us)
   if not stopped and core.is_current() then M.wake(due_us) else runtime.wake_engines(due_us) end
 end
 
+local function append_now(run, data, to, due_us, output, error_text)
+  local number = data and run.number + 1 or 0
+  if data then run.number = number end
+  if to then run.settled = true end
+  return store.append(run.id, run.fence, number, data, to, due_us, output, error_text)
+end
+
+-- Nobody would ever look after it again: it is stored as running, by this server.
+local function put_up(run)
+  runtime.log("error", "workflow", string.format("execution %s of %q was left without an outcome; it is tried again", run.id, run.workflow),
+    { execution = run.id })
+  append_now(run, nil, status.SLEEPING, now_us() + CODE_AWAY_US)
+  M.note_due(now_us() + CODE_AWAY_US)
+end
+
 local function end_run(run)
   if run.ended_here then return end
   run.ended_here = true
   active = active - 1
+  if not run.settled then put_up(run) end
   if backlog and not stopped then
     backlog = false
     M.wake(0)
@@ -100,17 +116,12 @@ local function describe_death(run, err)
   return err
 end
 
-local function append_now(run, data, to, due_us, output, error_text)
-  local number = data and run.number + 1 or 0
-  if data then run.number = number end
-  store.append(run.id, run.fence, number, data, to, due_us, output, error_text)
-end
-
 -- Outside of a task: nothing can be waited for, so what is known is queued, and the run goes on elsewhere.
 local function hand_back(run, err)
   if run.phase == "commit" then
     if run.w_number > 0 then run.number = run.w_number end
     store.append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error)
+    run.settled = true
     if run.w_status == nil then append_now(run, nil, status.QUEUED, now_us()) end
   elseif run.phase == "step" and err.code == "cancelled" then
     append_now(run, journal.interruption(run.step.quoted, run.attempt, R.elapsed(run)), status.QUEUED, now_us())
@@ -127,10 +138,19 @@ end
 
 local go_on
 
+-- The trigger hears of it; if the execution comes to be stored nevertheless, the store's client puts it up for claiming.
+local function abandon(run, err)
+  run.settled = true
+  run.answer.done, run.answer.created = true, err
+  core.wake(run.token)
+  end_run(run)
+end
+
 local function on_fail(run, err)
   determinism.leave()
   err = describe_death(run, err)
   if run.ended_here then return end
+  if run.phase == "create" then return abandon(run, err) end
   local died_at_work = run.phase == "step" or run.phase == "body"
   if died_at_work and err.code ~= "cancelled" and not stopped and core.is_current() then
     local ok, handle = pcall(spawn, go_on, run.what, nil, run, err)
@@ -231,18 +251,16 @@ end
 -- Creates the execution and runs it, both in this task; tells the trigger in between.
 local function run_new(def, request, answer, token)
   local seed = R.new_seed()
-  local id, created = store.create(def.name, request.input, def.bundle, seed, status.RUNNING, 0, request.id, request.key,
-    request.hash, request.app, API_LEVEL)
-  answer.done, answer.id, answer.created = true, id, created
-  core.wake(token)
-  if not id or not created then
-    active = active - 1
-    if backlog then M.wake(0) end
-    return
-  end
-  local run = new_run(id, 1, 0, seed, R.start_of(seed, 0), def.name, request.app, request.input)
+  local run = new_run(nil, 1, 0, seed, R.start_of(seed, 0), def.name, request.app, request.input)
+  run.phase, run.answer, run.token = "create", answer, token
   adopt(run, def)
   watch(run)
+  local id, created = store.create(def.name, request.input, def.bundle, seed, status.RUNNING, 0, request.id, request.key,
+    request.hash, request.app, API_LEVEL)
+  run.id, run.phase, run.settled = id, "between", not id or not created
+  answer.done, answer.id, answer.created = true, id, created
+  core.wake(token)
+  if run.settled then return end_run(run) end
   if def.form == "imperative" then run.state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 } end
   run.driver.drive(run)
   end_run(run)
@@ -334,17 +352,36 @@ local function wait_for_work(last_us)
   if err and err.code == "cancelled" then stopped = true end
 end
 
+-- One round of claiming that fails is not the end of it.
+local function claim_safely()
+  local ok, err = errors.pcall(claim_due)
+  if ok then return end
+  err = errors.from(err)
+  if err.code == "cancelled" then error(err, 0) end
+  runtime.log("error", "workflow", "executions could not be claimed; trying again: " .. err.message)
+  next_due = now_us() + STORE_AWAY_US
+end
+
+local function on_loop_end(_, err)
+  started, parked = false, nil
+  if not serves() then return end
+  runtime.log("error", "workflow", "the claim loop ended and is started again: " .. errors.from(err).message)
+  next_due = now_us() + STORE_AWAY_US
+  spawn(M.start, "workflow engine", nil)
+end
+
 --- Claims until this state is not current any more or the server drains. Call in a task.
 function M.start()
   if started then return end
   started = true
+  core.on_fail(on_loop_end)
   local last_us = -math.huge
   while serves() do
     woken = false
     local now = now_us()
     if now >= next_due or now >= last_us + CLAIM_EVERY_US then
       last_us = now
-      claim_due()
+      claim_safely()
     end
     wait_for_work(last_us)
   end

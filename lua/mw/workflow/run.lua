@@ -11,8 +11,11 @@
 --   "commit"  an append is under way: run.w_data … run.w_error are its arguments
 --   "wait"    between two attempts, until run.due_us
 --
+--   "create"  the execution itself is being stored; run.id is not known yet
+--
 -- Fields: id fence number seed start_us workflow what app input_text results def engine;
 -- of the current step: step (policy with name, quoted), attempt, failures.
+-- `settled`: the execution has a status that needs no one's hands, or is another's; a run that ends without it is put up again.
 
 local backoff = require "mw.workflow.backoff"
 local core = require "mw.core.task"
@@ -109,6 +112,7 @@ local function commit_again(run, err)
   local warned = false
   while true do
     if err.code == "stale" then
+      run.settled = true
       runtime.log("warn", "workflow", string.format("execution %s went to another owner; this one stops", run.id))
       return nil, err
     elseif not waitable[err.code] then
@@ -144,6 +148,7 @@ function M.commit(run, data, to, due_us, output, error_text)
   end
   run.phase = phase
   if data then run.number = number end
+  if to then run.settled = true end
   return true
 end
 
@@ -164,9 +169,15 @@ function M.release(run, data, due_us)
   return ok, err
 end
 
+-- An error's words are shown, not worked with; a plugin may have put a whole page into them.
+local MAX_MESSAGE_BYTES = 16 * 1024
+
 --- What a failure looks like in the journal and the API.
 function M.error_text(err, step)
   local value = errors.to_json(err)
+  if type(value.message) == "string" and #value.message > MAX_MESSAGE_BYTES then
+    value.message = value.message:sub(1, MAX_MESSAGE_BYTES):gsub("[\194-\244]?[\128-\191]*$", "") .. " …"
+  end
   value.step = step
   return json.encode(value, { sort = true }) or json.encode { code = "error", message = "an error that cannot be shown", step = step }
 end
@@ -174,6 +185,11 @@ end
 --- Ends the run as failed.
 function M.fail(run, data, err, step)
   local ok, why = commit(run, data, status.FAILED, nil, nil, M.error_text(err, step))
+  if not ok and why.code ~= "stale" then
+    -- It must end all the same, or its last step would run for ever.
+    ok, why = commit(run, nil, status.FAILED, nil, nil, M.error_text(errors.new("error",
+      string.format("it failed, and what it failed with cannot be stored: %s", why.message)), step))
+  end
   if ok then
     runtime.log("warn", "workflow", string.format("execution %s of %q failed%s: %s", run.id, run.workflow,
       step and string.format(" in step %q", step) or "", errors.from(err).message), { execution = run.id }, run.def and run.def.plugin)
@@ -193,11 +209,12 @@ function M.attempt(run, step)
   local ok, value = errors.pcall(step.run, ctx)
   set_timeout(nil)
   local_set(nil)
+  -- Still the step's phase while its result is encoded: one that is too much for that fails the step, or it would run again and again.
+  local text, err
+  if ok and value ~= nil then text, err = payload.encode(value, "result") end
   run.phase = "between"
   if not ok then return false, errors.from(value) end
-  if value == nil then return true end
-  local text, err = payload.encode(value, "result")
-  if not text then
+  if err then
     err.final = true
     return false, err
   end
@@ -225,11 +242,11 @@ end
 
 --- Records that the step failed and will be tried again; waits. Returns "again", or "over" when the run is not ours any more.
 function M.wait_again(run, row, due_us)
-  if due_us - now_us() > SHORT_WAIT_US or M.must_yield(run) then
-    M.release(run, row, due_us)
-    return "over"
-  end
-  if not commit(run, row) then return "over" end
+  local released = due_us - now_us() > SHORT_WAIT_US or M.must_yield(run)
+  local ok, err
+  if released then ok, err = M.release(run, row, due_us) else ok, err = commit(run, row) end
+  if not ok and err.code ~= "stale" then M.fail(run, nil, err, run.step.name) end
+  if released or not ok then return "over" end
   return M.wait_until(run, due_us)
 end
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 
 local fakes = require "support.fakes"
-local QUEUED, RUNNING, BLOCKED, COMPLETED = 1, 2, 6, 8
+local QUEUED, RUNNING, SLEEPING, BLOCKED, COMPLETED, FAILED = 1, 2, 3, 6, 8, 9
 
 describe("the workflow engine", function()
   local server, calls
@@ -205,5 +205,58 @@ describe("the workflow engine", function()
       assert.match("1 to 255", refused("w", nil, { id = "" }).message, 1, true)
       assert.equal(0, #server.store.order)
     end)
+  end)
+
+  it("puts up for claiming what it could not end, and says so", function()
+    declare()
+    server.boot()
+    server.store.refuse = function(kind, _, _, _, to)
+      if kind == "append" and to ~= SLEEPING then return require("mw.errors").new("limit", "no") end
+    end
+    local run = server.trigger "w"
+    server.task.turn()
+    assert.equal(SLEEPING, server.row(run).status)
+    assert.equal(0, (server.engine.load()))
+    server.store.refuse = nil
+    server.task.run(20)
+    assert.equal(COMPLETED, server.row(run).status)
+  end)
+
+  it("ends a run whose failure cannot be stored", function()
+    declare(function() error("broken", 0) end)
+    server.boot()
+    server.store.refuse = function(kind, _, number)
+      if kind == "append" and number > 0 then return require("mw.errors").new("limit", "too large") end
+    end
+    local run = server.trigger "w"
+    server.task.run(5)
+    assert.equal(FAILED, server.row(run).status)
+    assert.match("too large", server.row(run).error, 1, true)
+    assert.equal(1, calls)
+  end)
+
+  it("goes on claiming after a round that failed", function()
+    declare()
+    local run = server.trigger "w"
+    local claim = server.store.claim
+    server.store.claim = function() error("a mistake of the engine") end
+    server.boot()
+    server.store.claim = claim
+    server.task.run(5)
+    assert.equal(COMPLETED, server.row(run).status)
+  end)
+
+  it("frees its room and tells the trigger when the task that creates dies", function()
+    declare()
+    server.boot()
+    local create = server.store.create
+    server.store.create = function() error("no memory") end
+    local ok = pcall(server.trigger, "w")
+    assert.is_false(ok)
+    assert.equal(0, (server.engine.load()))
+    server.store.create = create
+    local run = server.trigger "w"
+    server.task.run(1)
+    assert.equal(COMPLETED, server.row(run).status)
   end)
 end)
