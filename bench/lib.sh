@@ -30,5 +30,5 @@ start_server() {
 memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 # median of the numbers on standard input
 median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", b > 0 ? a / b : 0}'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", (b > 0 ? a / b : 0)}'; }
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }

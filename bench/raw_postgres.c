@@ -29,7 +29,7 @@ static double now(void) {
 }
 
 int main(int argc, char **argv) {
-  enum { TOTAL = 10000 };
+  enum { TOTAL = 10240 };
   if (argc != 3) return 2;
   int group = atoi(argv[2]);
   connection = PQconnectdb(argv[1]);

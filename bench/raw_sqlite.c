@@ -41,7 +41,7 @@ static void make_id(uint64_t number, unsigned char id[16]) {
 }
 
 int main(int argc, char **argv) {
-  enum { TOTAL = 20000 };
+  enum { TOTAL = 20480 };
   static const char entry[] = "1\n[[\"r\",{\"n\":1}],[\"a\",\"b\",1]]";
   if (argc != 3) return 2;
   int group = atoi(argv[2]);
