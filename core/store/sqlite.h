@@ -44,6 +44,7 @@ typedef struct mw_sqlite_conn {
   sqlite3 *db;
   const char *path; // the file's, borrowed
   bool guarded;     // statements of plugins: the authorizer refuses what is not theirs
+  bool only_reads;  // opened so; else a refusal to write is the machine's
   bool trusted;     // set around our own BEGIN, COMMIT …
   const char *refused; // what the authorizer refused last, a sentence
   mw_sqlite_job *job;  // what runs; the progress handler looks at its deadline and cancel flag
@@ -58,6 +59,9 @@ int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_er
 void mw_sqlite_conn_close(mw_sqlite_conn *conn);
 /** Runs our own SQL (BEGIN …), which the guard does not look at. Returns SQLite's code. */
 int mw_sqlite_control(mw_sqlite_conn *conn, const char *sql);
+/** Returns SQLITE_READONLY_DBMOVED when the file is not at its path any more. SQLite itself would go on writing to it, and what is
+ *  acknowledged then would be lost at the next start; so this is asked before every commit. */
+int mw_sqlite_check_place(mw_sqlite_conn *conn);
 /** Finds or prepares a statement that has exactly one statement in it. `*owned` comes back true when it is not cached: free it with
  *  mw_sqlite_stmt_free. */
 int mw_sqlite_prepare(mw_sqlite_conn *conn, mw_str sql, mw_sqlite_stmt **out, bool *owned, mw_err *err);

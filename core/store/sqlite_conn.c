@@ -117,7 +117,8 @@ static void configure_conn(mw_sqlite_conn *conn, int flags) {
 int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_err *err) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, configure);
-  *conn = (mw_sqlite_conn){.path = path, .guarded = flags & MW_SQLITE_GUARDED};
+  *conn = (mw_sqlite_conn){.path = path, .guarded = flags & MW_SQLITE_GUARDED,
+                           .only_reads = flags & (MW_SQLITE_READ_ONLY_FILE | MW_SQLITE_QUERY_ONLY)};
   mw_map_init(&conn->cache);
   mw_list_init(&conn->recent);
   int mode = flags & MW_SQLITE_READ_ONLY_FILE ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
@@ -154,6 +155,12 @@ int mw_sqlite_control(mw_sqlite_conn *conn, const char *sql) {
   int rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
   conn->trusted = was;
   return rc;
+}
+
+int mw_sqlite_check_place(mw_sqlite_conn *conn) {
+  int moved = 0;
+  int rc = sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+  return rc == SQLITE_OK && moved ? SQLITE_READONLY_DBMOVED : SQLITE_OK;
 }
 
 // ---- statements ----
@@ -292,7 +299,11 @@ int mw_sqlite_fail(mw_sqlite_conn *conn, int rc, mw_err *err) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB: return mw_err_set(err, MW_EIO, "%s is damaged: %s", conn->path, words);
     case SQLITE_READONLY:
-      if (rc == SQLITE_READONLY) return mw_err_set(err, MW_EDENIED, "%s is open for reading only: %s", conn->path, words);
+      if (conn->only_reads)
+        return mw_err_set(err, MW_EDENIED, "%s is open for reading only: %s", conn->path, words);
+      if (rc == SQLITE_READONLY_DBMOVED)
+        return mw_err_set(err, MW_EIO, "%s was moved or deleted while the server runs: nothing is stored any more; stop the server, put the "
+                          "data folder back and start it again", conn->path);
       return mw_err_set(err, MW_EIO, "%s cannot be written: %s", conn->path, words);
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:

@@ -390,6 +390,7 @@ static int run_control(mw_sqlite_file *file, statement which) {
 static int try_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t count) {
   int rc = run_control(file, ST_BEGIN);
   for (size_t i = 0; !rc && i < count; i++) rc = run_member(file, members[i]);
+  if (!rc) rc = mw_sqlite_check_place(&file->writer);
   return rc ? rc : run_control(file, ST_COMMIT);
 }
 

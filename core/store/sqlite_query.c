@@ -222,7 +222,8 @@ static int run_write_group(mw_sqlite_file *file, mw_list *writes, mw_list *done,
     mw_list_push(&ran, node);
     count++;
   }
-  rc = mw_sqlite_control(conn, "COMMIT");
+  rc = mw_sqlite_check_place(conn);
+  if (!rc) rc = mw_sqlite_control(conn, "COMMIT");
   if (rc) {
     bool blame = count > 1 && !mw_sqlite_is_environment(rc); // a deferred foreign key
     if (blame) put_back(writes, &ran);
@@ -317,7 +318,7 @@ static void tx_end(mw_sqlite_file *file, mw_sqlite_query *query) {
   mw_sqlite_conn *conn = &file->writer;
   int rc = SQLITE_OK;
   if (file->tx == tx) {
-    if (query->commit && !tx->doom) rc = mw_sqlite_control(conn, "COMMIT");
+    if (query->commit && !tx->doom && !(rc = mw_sqlite_check_place(conn))) rc = mw_sqlite_control(conn, "COMMIT");
     if (rc) fail_query(conn, query, rc);
     if (!sqlite3_get_autocommit(conn->db)) mw_sqlite_control(conn, "ROLLBACK");
     set_tx(file, NULL);
