@@ -35,7 +35,7 @@ static void add_failure(mw_buf *report, uint64_t generation, const mw_err *err) 
   mw_buf_add_cstr(report, "}]}");
 }
 
-static int push_boot(lua_State *L) {
+int mw_runtime_push_boot(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "mw.boot");
   lua_call(L, 1, 1);
@@ -46,7 +46,7 @@ static int push_boot(lua_State *L) {
 // Calls boot.<function>(has_app_listener), which returns whether all is well and a text.
 static int call_boot(mw_vm *vm, const char *function, bool has_app_listener, mw_buf *text, mw_err *err) {
   lua_State *L = mw_vm_lua(vm);
-  lua_pushcfunction(L, push_boot);
+  lua_pushcfunction(L, mw_runtime_push_boot);
   lua_pushlightuserdata(L, (void *)function);
   int rc = mw_vm_call(vm, 1, 1, err);
   if (rc) return rc;

@@ -13,111 +13,13 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "bind/plugin_files.h"
 #include "loop/fswatch.h"
 #include "loop/listener.h"
 #include "loop/poll.h"
 #include "loop/signal.h"
-#include "store/journal.h"
-#include "store/migrate.h"
 #include "vm/watchdog.h"
 
-enum { KV_BYTES = 64 << 20, SETTLE_MS = 60, RETRY_MS = 200, RETRY_MAX_MS = 5000 };
-
-bool mw_runtime_store_is_ready(const mw_runtime *rt) { return atomic_load(&rt->store_ready); }
-
-/* ---- the database: migrated, then this node registered, then the engines start ---- */
-
-static void start_engine(void *arg) { mw_worker_start_engine(arg); }
-
-static void on_registered_main(void *arg) {
-  mw_runtime *rt = arg;
-  if (rt->workers_gone) return;
-  atomic_store(&rt->store_ready, true);
-  mw_log(MW_LOG_INFO, "store", "ready", MW_LOG_S("engine", mw_store_engine(rt->store)), MW_LOG_I("epoch", mw_store_epoch(rt->store)));
-  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, start_engine, &rt->worker[i]);
-}
-
-static void register_node(void *arg);
-
-static void on_register_retry(mw_timer *timer, void *arg) { register_node(arg); }
-
-// On worker 0.
-static void on_registered(int status, const mw_err *err, void *arg) {
-  mw_worker *worker = arg;
-  if (!status) {
-    mw_loop_post(worker->rt->main, on_registered_main, worker->rt);
-    return;
-  }
-  if (worker->draining) return;
-  mw_log(MW_LOG_WARN, "store", "this node could not be registered; trying again", MW_LOG_S("error", err ? err->text : mw_err_text(status)));
-  mw_timer_init(&worker->start_retry, on_register_retry, worker);
-  mw_timer_start(worker->loop, &worker->start_retry, 1000);
-}
-
-static void register_node(void *arg) {
-  mw_worker *worker = arg;
-  int rc = worker->draining ? 0 : mw_store_register_node(worker->host.store, on_registered, worker);
-  if (rc) on_registered(rc, NULL, worker);
-}
-
-typedef struct prepare {
-  mw_runtime *rt;
-  int status, count;
-  mw_err err;
-} prepare;
-
-static int check_pending(mw_runtime *rt, mw_err *err) {
-  mw_migration *list;
-  size_t count, pending = 0;
-  int rc = mw_migrate_status(rt->store, &list, &count, err);
-  if (rc) return rc;
-  for (size_t i = 0; i < count; i++) pending += !list[i].applied;
-  mw_free(list);
-  if (!pending) return 0;
-  return mw_err_set(err, MW_EVERSION, "%zu migrations are pending and migrate.auto is off: run `moonwatch migrate up`", pending);
-}
-
-static void do_prepare(void *arg) {
-  prepare *job = arg;
-  if (job->rt->conf->migrate_auto) job->status = mw_migrate_up(job->rt->store, &job->count, &job->err);
-  else job->status = check_pending(job->rt, &job->err);
-}
-
-static void prepare_database(mw_runtime *rt);
-static void on_database_retry(mw_timer *timer, void *arg) { prepare_database(arg); }
-
-static void on_prepared(void *arg, int status) {
-  prepare job = *(prepare *)arg;
-  mw_runtime *rt = job.rt;
-  mw_free(arg);
-  if (status) job.status = status;
-  if (atomic_load(&rt->draining)) return;
-  if (!job.status) {
-    if (job.count) mw_log(MW_LOG_INFO, "store", "migrated", MW_LOG_I("migrations", job.count));
-    mw_loop_post(rt->worker[0].loop, register_node, &rt->worker[0]);
-    return;
-  }
-  if (job.status != MW_EUNAVAILABLE && job.status != MW_ETIMEOUT) {
-    rt->err = job.err;
-    mw_runtime_drain(rt, job.status);
-    return;
-  }
-  int64_t wait_ms = RETRY_MS << (rt->database_failures < 5 ? rt->database_failures : 5);
-  if (rt->database_failures++ == 0)
-    mw_log(MW_LOG_WARN, "store", "the database is away; what needs it answers 503 until it is back", MW_LOG_S("error", job.err.text));
-  mw_timer_start(rt->main, &rt->database_retry, wait_ms < RETRY_MAX_MS ? wait_ms : RETRY_MAX_MS);
-}
-
-static void prepare_database(mw_runtime *rt) {
-  prepare *job = MW_NEW(prepare);
-  job->rt = rt;
-  int rc = mw_work_submit(rt->database_pool, rt->main, do_prepare, on_prepared, job);
-  if (rc) {
-    mw_free(job);
-    mw_timer_start(rt->main, &rt->database_retry, RETRY_MS);
-  }
-}
+enum { KV_BYTES = 64 << 20, SETTLE_MS = 60 };
 
 /* ---- start ---- */
 
@@ -125,7 +27,7 @@ static void prepare_database(mw_runtime *rt) {
 static void on_worker_opened(void *arg) {
   mw_runtime *rt = arg;
   if (++rt->opened < rt->workers) return;
-  prepare_database(rt);
+  mw_runtime_prepare_database(rt);
   mw_runtime_reload(rt, NULL);
 }
 
@@ -221,7 +123,6 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   rt->main = mw_loop_new("main");
   rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
   rt->database_pool = mw_work_pool_new("database", 1, 8);
-  mw_timer_init(&rt->database_retry, on_database_retry, rt);
   mw_timer_init(&rt->keep_alive, on_keep_alive, rt);
   mw_timer_start(rt->main, &rt->keep_alive, 3600 * 1000);
   mw_signal_open(rt->main, SIGTERM, on_stop_signal, rt, &rt->signals[0]);
@@ -340,39 +241,5 @@ int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err
   close_all(rt);
   if (rc != MW_ELOCKED) close_fds(&rt->fds);
   mw_free(rt);
-  return rc;
-}
-
-/* ---- check ---- */
-
-static bool check_config(void *program, mw_str name, mw_buf *out) {
-  const mw_config_option *option = mw_config_find(name);
-  if (!option || option->secret) return false;
-  mw_config_add_json(program, option, out);
-  return true;
-}
-
-static const char *check_env(void *program, const char *name, bool *allowed) {
-  *allowed = mw_config_allows_env(program, name);
-  return *allowed ? getenv(name) : NULL;
-}
-
-int mw_runtime_check(const mw_config *conf, bool json, mw_err *err) {
-  static const mw_host_ops ops = {.config = check_config, .env = check_env};
-  mw_host host = {.ops = &ops, .program = (void *)conf};
-  mw_plugin_files *files;
-  mw_buf report = MW_BUF_INIT;
-  mw_vm *vm = NULL;
-  int rc = mw_plugin_files_read(conf->plugins, &files, err);
-  if (rc) return rc;
-  mw_watchdog *watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
-  mw_watchdog_add_thread(watchdog, 0);
-  rc = mw_runtime_load_vm(conf, &host, 1, files, json ? "check_json" : "check", &vm, &report, err);
-  mw_watchdog_remove_thread(watchdog);
-  mw_watchdog_stop(watchdog);
-  if (report.len) printf("%s\n", mw_buf_cstr(&report));
-  if (vm) mw_vm_free(vm);
-  mw_plugin_files_unref(files);
-  mw_buf_deinit(&report);
   return rc;
 }

@@ -83,6 +83,8 @@ extern const mw_host_ops mw_runtime_host_ops;
 
 /** Any thread: migrated, registered, engines may start. */
 bool mw_runtime_store_is_ready(const mw_runtime *rt);
+/** Migrates the database, registers this node, starts the engines; tries again while the database is away. Main thread. */
+void mw_runtime_prepare_database(mw_runtime *rt);
 /** A worker's loop is up. Any thread. */
 void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
 /** A worker's loop has stopped. Any thread. */
@@ -92,6 +94,8 @@ void mw_runtime_tell_ready(mw_runtime *rt);
 /** Begins an orderly end; the first call counts. Main thread. */
 void mw_runtime_drain(mw_runtime *rt, int status);
 
+/** In a protected call with a function's name as light userdata: pushes that function of lua/mw/boot.lua. */
+int mw_runtime_push_boot(lua_State *L);
 /** Asks for a build; takes `waiter` (may be NULL). Main thread. */
 void mw_runtime_reload(mw_runtime *rt, mw_reload_waiter *waiter);
 /** The same from any thread, telling nobody. */

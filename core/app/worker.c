@@ -23,19 +23,11 @@ static void on_boot_done(mw_task *task, lua_State *L, int status, const mw_err *
     mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", arg), MW_LOG_S("error", err->text));
 }
 
-static int push_boot(lua_State *L) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "mw.boot");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, lua_touserdata(L, 1));
-  return 1;
-}
-
 // Runs boot.<name>(number) as a task of the vm.
 static void call_boot(mw_vm *vm, const char *name, lua_Number number) {
   mw_err err;
   lua_State *L = mw_vm_lua(vm);
-  lua_pushcfunction(L, push_boot);
+  lua_pushcfunction(L, mw_runtime_push_boot);
   lua_pushlightuserdata(L, (void *)name);
   if (mw_vm_call(vm, 1, 1, &err)) {
     mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", name), MW_LOG_S("error", err.text));
