@@ -1,10 +1,14 @@
--- What was acknowledged survives kill -9, and a finished step never runs again. MW_TEST_KILLS raises the number of kills.
+-- SPDX-License-Identifier: MIT
+-- What was acknowledged survives kill -9, and a finished step never runs again. MW_TEST_KILLS raises the number of kills; MW_TEST_SEED
+-- repeats a run (the seed is printed).
 
+local posix = require "support.posix"
 local server = require "support.server"
 local upstream = require "support.upstream"
 
 local kills = tonumber(os.getenv("MW_TEST_KILLS") or "6")
 local seed = tonumber(os.getenv("MW_TEST_SEED") or tostring(os.time() % 100000))
+print(("%d kills, MW_TEST_SEED=%d"):format(kills, seed))
 
 local plugin = [==[
   local mw = require "mw"
@@ -27,15 +31,18 @@ local plugin = [==[
   end)
 ]==]
 
--- A step may be called again only while nothing later was called: a later call proves that its result was durable.
-local function check_calls(calls)
-  local order, reached, count = { a = 1, b = 2, c = 3 }, {}, {}
-  for _, call in ipairs(calls) do
+-- A step may be called again only while nothing later was called, because a later call proves that its result was durable, and only
+-- when the server was killed in between: `marks` are the numbers of calls there were at each kill (nil: not known).
+local function check_calls(calls, marks)
+  local order, reached, last, count = { a = 1, b = 2, c = 3 }, {}, {}, {}
+  for i, call in ipairs(calls) do
     local run, step = call.json.run, call.path:sub(2)
-    assert.is_true((reached[run] or 0) <= order[step], ("run %s: step %s was called after a later step"):format(run, step))
-    reached[run] = order[step]
     local key = run .. "/" .. step
-    count[key] = (count[key] or 0) + 1
+    assert.is_true((reached[run] or 0) <= order[step], ("run %s: step %s was called after a later step"):format(run, step))
+    local killed = not last[key] or not marks
+    for _, mark in ipairs(marks or {}) do killed = killed or (last[key] <= mark and mark < i) end
+    assert.is_true(killed, ("run %s: step %s was called again without a kill in between"):format(run, step))
+    reached[run], last[key], count[key] = order[step], i, (count[key] or 0) + 1
   end
   return count
 end
@@ -62,9 +69,10 @@ for _, database in ipairs(databases()) do
       return server.start(opts)
     end
 
-    local function trigger(s, run, acknowledged)
+    local function trigger(s, run, acknowledged, headers)
       local name = run % 2 == 0 and "listed" or "written"
-      local ok, answer = pcall(s.post, s, "/api/trigger", { json = { name = name, input = { run = run } }, timeout = 5 })
+      local body = { name = name, input = { run = run } }
+      local ok, answer = pcall(s.post, s, "/api/trigger", { json = body, headers = headers, timeout = 5 })
       if ok and answer.status == 200 then acknowledged[#acknowledged + 1] = answer.json().executionId end
     end
 
@@ -76,33 +84,128 @@ for _, database in ipairs(databases()) do
       return true
     end
 
-    it("of supervisor and server loses no acknowledged execution and repeats no finished step", function()
-      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
-      print("seed " .. seed)
-      math.randomseed(seed)
-      local s, acknowledged, run = start { supervised = true }, {}, 0
-      for _ = 1, kills do
-        local until_ = server.now() + 0.2 + math.random() * 0.5
-        while server.now() < until_ do
-          run = run + 1
-          trigger(s, run, acknowledged)
-        end
-        s:kill_all()
-        s:restart()
+    -- Triggers until `seconds` are over.
+    local function trigger_for(seconds, s, first_run, acknowledged)
+      local until_, run = server.now() + seconds, first_run
+      while server.now() < until_ do
+        run = run + 1
+        trigger(s, run, acknowledged)
       end
-      assert.is_true(#acknowledged > kills)
-      s:wait(function() return all_completed(s, acknowledged) end, 60, "all executions to complete")
-      for key, calls in pairs(check_calls(up:calls())) do
-        assert.is_true(calls <= 1 + kills, key .. " was called " .. calls .. " times")
-      end
-      for _, id in ipairs(acknowledged) do
+      return run
+    end
+
+    local function check_steps(s, ids)
+      for _, id in ipairs(ids) do
         local execution = s:get("/api/v1/executions/" .. id).json()
         assert.equal(3, #execution.steps)
         for _, step in ipairs(execution.steps) do assert.equal("completed", step.status) end
       end
+    end
+
+    local function stop_and_check(s)
       s:stop { keep = true }
       if not database.url then assert.equal("ok", server.integrity(s.data .. "/moonwatch.db")) end
       s:clean()
+    end
+
+    it("of supervisor and server loses no acknowledged execution and repeats no finished step", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      math.randomseed(seed)
+      local s, acknowledged, marks, run = start { supervised = true }, {}, {}, 0
+      for _ = 1, kills do
+        run = trigger_for(0.2 + math.random() * 0.5, s, run, acknowledged)
+        s:kill_all()
+        up:settle()
+        marks[#marks + 1] = #up:calls()
+        s:restart()
+      end
+      assert.is_true(#acknowledged > kills)
+      s:wait(function() return all_completed(s, acknowledged) end, 60, "all executions to complete")
+      check_calls(up:calls(), marks)
+      check_steps(s, acknowledged)
+      stop_and_check(s)
+    end)
+
+    it("of the one or the other at random moments loses none either", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      math.randomseed(seed + 1)
+      local s, acknowledged, run = start { supervised = true }, {}, 0
+      for _ = 1, kills do
+        run = trigger_for(0.1 + math.random() * 0.3, s, run, acknowledged)
+        if math.random() < 0.5 then s:kill_server(9)
+        else
+          local child = s:server_pid()
+          s:kill(9)
+          if math.random() < 0.5 then s:wait(function() return not server.is_alive(child) end, 30, "the server to exit") end
+          s:restart()
+        end
+      end
+      s:wait(function()
+        local ok, done, why = pcall(all_completed, s, acknowledged)
+        return ok and done, ok and why or done
+      end, 60, "all executions to complete")
+      for key, count in pairs(check_calls(up:calls())) do
+        assert.is_true(count <= 1 + kills, key .. " was called " .. count .. " times")
+      end
+      check_steps(s, acknowledged)
+      stop_and_check(s)
+    end)
+
+    it("does not make a second execution of a trigger that is sent again with its Idempotency-Key", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      local s = start { supervised = true }
+      local function ask(run) -- from several clients at once, until each has an answer
+        local function one()
+          local ids = {}
+          s:wait(function()
+            trigger(s, run, ids, { ["idempotency-key"] = "key-" .. run })
+            return ids[1]
+          end, 20, "an answer")
+          return ids[1]
+        end
+        return s:concurrently { one, one, one, one }
+      end
+      local function check_same(ids, id)
+        for _, other in ipairs(ids) do assert.equal(id or ids[1], other) end
+        return ids[1]
+      end
+      local id = check_same(ask(1))
+      s:kill_all()
+      s:restart()
+      check_same(ask(1), id)
+      s:kill_server(9)
+      local second = check_same(ask(2)) -- while there is no server for a moment
+      assert.not_equal(id, second)
+      s:wait(function() return all_completed(s, { id, second }) end, 20, "both executions to complete")
+      assert.equal(2, s:get("/api/v1/executions").json().total)
+      local other = s:post("/api/trigger", { json = { name = "written", input = { run = 3 } }, headers = { ["idempotency-key"] = "key-1" } })
+      assert.equal(422, other.status, other.body)
+      for _, count in pairs(check_calls(up:calls())) do assert.is_true(count <= 2) end
+      s:stop()
+    end)
+
+    it("leaves no descriptors behind in the supervisor or the next server", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      local s, acknowledged = start { supervised = true }, {}
+      trigger(s, 1, acknowledged)
+      s:wait(function() return all_completed(s, acknowledged) end, 10, "the execution to complete")
+      local function open(pid) return #posix.descriptors(pid) end
+      local in_supervisor, in_server = open(s.pid), open(s:server_pid())
+      for _, target in ipairs(posix.descriptors(s:server_pid())) do
+        assert.is_nil(target:find("memfd:", 1, true))
+        assert.is_nil(target:find("signalfd", 1, true))
+      end
+      for _ = 1, 2 do
+        local child = s:server_pid()
+        s:kill_server(9)
+        s:wait(function() return not server.is_alive(child) and #posix.children(s.pid) > 0 end, 10, "another server")
+        s:wait(function() return s:get("/readyz", { timeout = 20 }).status == 200 end, 10, "readiness")
+      end
+      trigger(s, 2, acknowledged)
+      s:wait(function() return all_completed(s, acknowledged) end, 10, "the execution to complete")
+      assert.equal(in_supervisor, open(s.pid))
+      assert.is_true(math.abs(open(s:server_pid()) - in_server) <= 4, "connections to clients, the upstream and the database come and go")
+      s:stop()
     end)
 
     it("resumes within a second of the start", function()
@@ -199,7 +302,7 @@ describe("PostgreSQL that goes away", function()
       end
       return true
     end, 60, "all executions to complete")
-    check_calls(up:calls())
+    for key, count in pairs(check_calls(up:calls(), {})) do assert.equal(1, count, key) end
     assert.equal(pid, s:server_pid())
     s:stop()
     pg:stop()
@@ -229,5 +332,24 @@ describe("PostgreSQL that goes away", function()
     assert.equal(200, s:post("/api/trigger", { json = { name = "w" } }).status)
     s:stop()
     pg:stop()
+  end)
+end)
+
+describe("a data folder that is moved away", function()
+  it("stops acknowledging at once, and the executions go on when it is back", function()
+    local s = server.start { plugins = { ["p.lua"] = [[
+      local mw = require "mw"
+      mw.workflow("w", { { name = "a", run = function() mw.sleep("300ms") return 1 end }, { name = "b", run = function() return 2 end } })
+    ]] } }
+    local id = s:post("/api/trigger", { json = { name = "w" } }).json().executionId
+    assert(os.rename(s.data, s.data .. ".away"))
+    local answer = s:post("/api/trigger", { json = { name = "w" } })
+    assert.equal(503, answer.status, answer.body)
+    assert.matches("moved or deleted", answer.json().error, 1, true)
+    s:wait_log("waits for the database", 10)
+    assert(os.rename(s.data .. ".away", s.data))
+    s:wait(function() return s:get("/api/v1/executions/" .. id).json().status == "completed" end, 10, "the execution to complete")
+    assert.equal(1, s:get("/api/v1/executions").json().total)
+    s:stop()
   end)
 end)

@@ -169,6 +169,18 @@ function M.children(pid)
   return list
 end
 
+---What the open descriptors of a process point at ("socket:[123]", paths …).
+function M.descriptors(pid)
+  local list, target = {}, ffi.new("char[512]")
+  local pipe = io.popen("ls /proc/" .. pid .. "/fd")
+  for fd in pipe:read("*a"):gmatch("%d+") do
+    local len = tonumber(C.readlink(("/proc/%d/fd/%s"):format(pid, fd), target, 512))
+    if len > 0 then list[#list + 1] = ffi.string(target, len) end
+  end
+  pipe:close()
+  return list
+end
+
 function M.environment()
   local env, i = {}, 0
   while C.environ[i] ~= nil do

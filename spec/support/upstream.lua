@@ -40,8 +40,8 @@ local function serve(listener, log_path, delay)
   local clients, due, counts = {}, {}, {}
   local log = assert(io.open(log_path, "a"))
   local function answer(fd, request)
-    if request.path:match("^/%-/delay/") then
-      delay = tonumber(request.path:match("([%d%.]+)$"))
+    if request.path:match("^/%-/") then
+      delay = tonumber(request.path:match("^/%-/delay/([%d%.]+)$")) or delay
       request.quiet = true
     else
       counts[request.path] = (counts[request.path] or 0) + 1
@@ -103,6 +103,11 @@ function Upstream:calls()
 end
 
 function Upstream:set_delay(seconds) http.request("127.0.0.1", self.port, "GET", ("/-/delay/%g"):format(seconds)) end
+
+---Returns once what was sent before has been written down.
+function Upstream:settle()
+  for _ = 1, 2 do http.request("127.0.0.1", self.port, "GET", "/-/settle") end
+end
 
 function Upstream:stop()
   posix.kill(self.pid, posix.SIGKILL)
