@@ -457,6 +457,14 @@ int mw_pg_groups_write(mw_pg_groups *groups, const mw_write *write, mw_write_cb 
   return 0;
 }
 
+bool mw_pg_groups_are_idle(const mw_pg_groups *groups) {
+  for (int i = 0; i < 2; i++) {
+    const lane *l = &groups->lanes[i];
+    if (l->flight || !mw_list_is_empty(&l->pending) || !mw_list_is_empty(&l->parts)) return false;
+  }
+  return true;
+}
+
 void mw_pg_groups_on_up(mw_pg_groups *groups) {
   release_unsure(groups);
   for (int i = 0; i < 2; i++) pump(&groups->lanes[i]);

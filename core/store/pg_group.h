@@ -20,5 +20,6 @@ mw_pg_groups *mw_pg_groups_new(mw_pg_writer *writer);
 /** Answers what is left with `err`. After the connection was closed. */
 void mw_pg_groups_free(mw_pg_groups *groups, const mw_err *err);
 int mw_pg_groups_write(mw_pg_groups *groups, const mw_write *write, mw_write_cb cb, void *arg);
+bool mw_pg_groups_are_idle(const mw_pg_groups *groups);
 void mw_pg_groups_on_up(mw_pg_groups *groups);
 void mw_pg_groups_on_down(mw_pg_groups *groups, const mw_err *err);

@@ -234,6 +234,10 @@ void mw_pg_writer_close(mw_pg_writer *writer, void (*gone)(void *arg), void *arg
   mw_free(writer);
 }
 
+bool mw_pg_writer_is_settled(const mw_pg_writer *writer) {
+  return !writer->up || mw_pg_groups_are_idle(writer->groups);
+}
+
 bool mw_pg_writer_is_up(const mw_pg_writer *writer) { return writer->up; }
 mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer) { return writer->up ? writer->conn : NULL; }
 mw_pg_node *mw_pg_writer_node(mw_pg_writer *writer) { return writer->node; }

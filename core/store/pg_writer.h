@@ -15,6 +15,8 @@
 mw_pg_writer *mw_pg_writer_new(mw_pg_client *client);
 /** Answers everything with MW_ECANCELED (from within this call), closes; `gone` comes later. */
 void mw_pg_writer_close(mw_pg_writer *writer, void (*gone)(void *arg), void *arg);
+/** True when no engine write waits for its answer, or none can come because the database is away. */
+bool mw_pg_writer_is_settled(const mw_pg_writer *writer);
 bool mw_pg_writer_is_up(const mw_pg_writer *writer);
 /** The connection, NULL unless up. */
 mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer);

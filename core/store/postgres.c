@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "loop/loop.h"
 #include "loop/work.h"
 #include "store/pg_writer.h"
@@ -13,6 +14,8 @@
 // tools and a few for APP, opened when they are needed.
 
 #define ENGINE_POOL 2
+#define SETTLE_LOOK_MS 5
+#define SETTLE_MS 1000 /* For which a client that closes waits for writes handed over before. */
 
 /** Schema names go into SQL between double quotes. */
 static int check_schema(const char *schema, mw_err *err) {
@@ -88,13 +91,29 @@ static void on_part_gone(void *arg) {
   mw_free(client);
 }
 
+static void close_parts(mw_pg_client *client) {
+  mw_pg_pool_close(client->engine, on_part_gone, client);
+  mw_pg_pool_close(client->app, on_part_gone, client);
+  mw_pg_writer_close(client->writer, on_part_gone, client);
+}
+
+/** What drained runs wrote last is worth a moment: without it their steps count as interrupted. */
+static void settle(mw_pg_client *client) {
+  if (mw_pg_writer_is_settled(client->writer) || mw_clock_mono_ms() >= client->settle_until_ms)
+    close_parts(client);
+  else
+    mw_timer_start(client->base.loop, &client->settle, SETTLE_LOOK_MS);
+}
+
+static void on_settle(mw_timer *timer, void *arg) { settle(arg); }
+
 static void close_client(void *arg) {
   mw_pg_client *client = arg;
   mw_pg_query_cancel_all(client);
   mw_pg_tx_cancel_all(client);
-  mw_pg_pool_close(client->engine, on_part_gone, client);
-  mw_pg_pool_close(client->app, on_part_gone, client);
-  mw_pg_writer_close(client->writer, on_part_gone, client);
+  mw_timer_init(&client->settle, on_settle, client);
+  client->settle_until_ms = mw_clock_mono_ms() + SETTLE_MS;
+  settle(client);
 }
 
 /** In the next turn, because the owner may call from within a callback of a part. */

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "base/list.h"
+#include "loop/timer.h"
 #include "store/engine.h"
 #include "store/pg_pool.h"
 #include "store/pg_target.h"
@@ -31,6 +32,8 @@ typedef struct mw_pg_client {
   mw_pg_writer *writer;
   mw_list queries; /**< Not yet answered. */
   mw_list txs;
+  mw_timer settle; /**< While it closes: looks whether the last writes are through. */
+  int64_t settle_until_ms;
   int closing; /**< Parts that have not gone yet. */
   void (*gone)(void *arg);
   void *gone_arg;

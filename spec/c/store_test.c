@@ -789,6 +789,24 @@ static void test_detaching_cancels_what_is_under_way(void) {
   stop_tx(&f);
 }
 
+static void test_engine_writes_handed_over_before_detaching_are_stored(void) {
+  fixture f;
+  setup(&f);
+  mw_id id = running(&f);
+  answer a = {0};
+  mw_write w = append(id, 1, 1, MW_STATUS_QUEUED);
+  CHECK_INT(mw_store_write(f.client, &w, on_written, &a), 0);
+  stop(&f);
+  CHECK(a.done);
+  CHECK_INT(a.status, 0);
+  start(&f);
+  claims c = claim(&f, mw_clock_wall_us(), 10);
+  CHECK_INT(c.count, 1);
+  CHECK(!c.interrupted[0]);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
 // ---- migrations and the data directory ----
 
 static void test_migrations_go_up_and_down(void) {
@@ -1088,6 +1106,7 @@ static const test tests[] = {
     TEST(test_an_error_dooms_its_transaction),
     TEST(test_a_transaction_is_rolled_back_when_its_time_is_over),
     TEST(test_detaching_cancels_what_is_under_way),
+    TEST(test_engine_writes_handed_over_before_detaching_are_stored),
     TEST(test_migrations_go_up_and_down),
     TEST(test_a_database_of_another_version_is_refused),
     TEST(test_a_data_directory_in_use_is_refused_with_the_pid),
