@@ -86,6 +86,12 @@ size_t mw_str_distance(mw_str a, mw_str b, size_t limit) {
 bool mw_str_is_utf8(mw_str text) {
   const unsigned char *p = (const unsigned char *)text.ptr, *end = p + text.len;
   while (p < end) {
+    uint64_t eight;
+    for (; end - p >= 8; p += 8) { // most text is ASCII
+      memcpy(&eight, p, sizeof eight);
+      if (eight & 0x8080808080808080u) break;
+    }
+    if (p == end) break;
     unsigned char c = *p++;
     if (c < 0x80) continue;
     unsigned char low = 0x80, high = 0xBF;
