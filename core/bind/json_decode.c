@@ -9,7 +9,6 @@ enum { MAX_DEPTH = 200 };
 typedef struct decoder {
   lua_State *L;
   mw_json_reader *reader;
-  int mark; // stack index of the array mark
   int boxed; // stack index of the set of top members to box, or 0
   bool nulls;
 } decoder;
@@ -46,8 +45,7 @@ static bool push_array(decoder *d) {
     made = true;
   }
   flush_items(L, base, made, &stored);
-  lua_pushvalue(L, d->mark);
-  lua_setmetatable(L, -2);
+  mw_json_mark_array(L);
   return true;
 }
 
@@ -128,12 +126,8 @@ int mw_json_push(lua_State *L, mw_str text, const mw_json_decode_opts *opts, mw_
   luaL_checkstack(L, 8, "json");
   mw_json_reader *r = &mw_json_state_of(L)->reader;
   mw_json_reader_restart(r, text, &limits);
-  mw_json_push_array_mark(L); // mark
-  decoder d = {L, r, top + 1, opts->raw, opts->nulls};
-  if (push_value(&d, mw_json_read(r), false) && mw_json_read(r) == MW_JSON_END) { // mark, value
-    lua_remove(L, top + 1);
-    return 0;
-  }
+  decoder d = {L, r, opts->raw, opts->nulls};
+  if (push_value(&d, mw_json_read(r), false) && mw_json_read(r) == MW_JSON_END) return 0;
   lua_settop(L, top);
   return mw_err_set(err, r->err.code, "%s", r->err.text);
 }
