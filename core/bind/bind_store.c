@@ -387,6 +387,13 @@ static int l_create(lua_State *L) {
 
 static void on_appended(int status, const mw_id *existing, const mw_err *err, void *arg) {
   store_op *op = arg;
+  if (!status && op->task) { // the most frequent answer of all; pushing it cannot fail
+    mw_task *task = op->task;
+    mw_free(op);
+    lua_pushboolean(mw_task_lua(task), 1);
+    mw_task_resume(task, 1);
+    return;
+  }
   op->status = status;
   op->err = err;
   finish_op(op, push_true);

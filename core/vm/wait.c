@@ -95,6 +95,10 @@ bool mw_task_wake(lua_State *L, mw_task *task, uint64_t serial, int nvalues) {
 
 void mw_task_set_local(lua_State *L, mw_task *task) {
   int before = task->local_ref;
+  if (before >= 0 && !lua_isnil(L, -1)) {
+    lua_rawseti(L, LUA_REGISTRYINDEX, before);
+    return;
+  }
   task->local_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   if (before != LUA_NOREF) luaL_unref(L, LUA_REGISTRYINDEX, before);
 }
