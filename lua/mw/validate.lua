@@ -21,6 +21,7 @@ end
 
 local function matches(value, expected)
   local kind = type(value)
+  if kind == expected then return true end
   for name in expected:gmatch("[^|]+") do
     if name == kind or name == "any" then return true end
     if name == "integer" and kind == "number" and value % 1 == 0 then return true end

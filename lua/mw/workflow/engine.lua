@@ -166,10 +166,14 @@ end
 
 local function watch(run) core.on_fail(on_fail, run) end
 
+-- With a place for every field of the usual course (`false`: not set yet), so that it does not grow as they are set.
 local function new_run(id, fence, number, seed, start_us, workflow, app, input_text)
   return {
     id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
     input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
+    def = false, driver = false, what = false, answer = false, token = false, step = false, t0 = 0, context_meta = false,
+    settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
+    w_error = false,
   }
 end
 
@@ -250,8 +254,8 @@ end
 
 -- Creates the execution and runs it, both in this task; tells the trigger in between.
 local function run_new(def, request, answer, token)
-  local seed = R.new_seed()
-  local run = new_run(nil, 1, 0, seed, R.start_of(seed, 0), def.name, request.app, request.input)
+  local seed, start_us = R.new_seed()
+  local run = new_run(nil, 1, 0, seed, start_us, def.name, request.app, request.input)
   run.phase, run.answer, run.token = "create", answer, token
   adopt(run, def)
   watch(run)
@@ -293,7 +297,7 @@ function M.create(def, request)
   if not ok then return nil, err end
   if not started or stopped or active >= (room or limit()) or not core.is_current() then return create_queued(def, request) end
   active = active + 1
-  local answer, token = { done = false }, core.token()
+  local answer, token = { done = false, created = false, id = nil }, core.token()
   local spawned, why = pcall(spawn, run_new, def.what, nil, def, request, answer, token)
   if not spawned then
     active = active - 1

@@ -165,10 +165,10 @@ end
 
 -- ---- ctx ----
 
-local Body = { __metatable = "mw.context" }
+local get_of_body
 
 local function run_of(ctx, what)
-  local run = ctx ~= nil and R.run_of[ctx]
+  local run = R.run_of(ctx, get_of_body)
   if not run then errors.throw("invalid", "write ctx:" .. what .. "(…) with a colon") end
   if run.over then error(run.over, 0) end
   if run.phase ~= "body" then
@@ -222,9 +222,9 @@ for _, name in ipairs { "sleep", "sleep_until", "wait_for", "call", "all", "map"
   end
 end
 
-function Body.__index(ctx, key)
+function get_of_body(ctx, key)
   if key == "input" then
-    local value = payload.decode(R.run_of[ctx].input_text)
+    local value = payload.decode(R.run_of(ctx, get_of_body).input_text)
     ctx.input = value
     return value
   end
@@ -247,8 +247,7 @@ end
 function M.drive(run)
   run.order, run.cursor, run.uses, run.virtual, run.pending, run.generator, run.over = run.state.order, 0, {}, 0, nil, nil, nil
   run.results, run.step = {}, nil
-  local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results }, Body)
-  R.run_of[ctx] = run
+  local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results }, R.context_meta(run, get_of_body))
   enter(run)
   local ok, value = errors.pcall(run.def.body, ctx, ctx.input)
   leave(run)

@@ -18,21 +18,24 @@ local json = require "mw.core.json"
 
 local M = { FORMAT = 1, OLDEST = 1 }
 
+local format = string.format
 local PREFIX = M.FORMAT .. "\n"
+-- string.format writes whole numbers much faster than `..` does.
+local RESULT = PREFIX .. '{"r":[%s,%d,%d,%d]'
+local VALUE = ',"v":%s'
+local NEXT = ',"a":[%s,%d,%d]'
+local LAST, LAST_NIL = RESULT .. VALUE .. "}", RESULT .. "}"
+local MIDDLE, MIDDLE_NIL = RESULT .. VALUE .. NEXT .. "}", RESULT .. NEXT .. "}"
 local RAW = { raw = { v = true, x = true } }
 
 --- A result, and the attempt that begins with the same commit (`next_step` nil: none). Steps are quoted JSON strings.
 function M.result(step, attempt, started, ended, text, next_step, next_attempt)
   if not next_step then
-    if not text then return PREFIX .. '{"r":[' .. step .. "," .. attempt .. "," .. started .. "," .. ended .. "]}" end
-    return PREFIX .. '{"r":[' .. step .. "," .. attempt .. "," .. started .. "," .. ended .. '],"v":' .. text .. "}"
+    if not text then return format(LAST_NIL, step, attempt, started, ended) end
+    return format(LAST, step, attempt, started, ended, text)
   end
-  if not text then
-    return PREFIX .. '{"r":[' .. step .. "," .. attempt .. "," .. started .. "," .. ended
-      .. '],"a":[' .. next_step .. "," .. next_attempt .. "," .. ended .. "]}"
-  end
-  return PREFIX .. '{"r":[' .. step .. "," .. attempt .. "," .. started .. "," .. ended .. '],"v":' .. text
-    .. ',"a":[' .. next_step .. "," .. next_attempt .. "," .. ended .. "]}"
+  if not text then return format(MIDDLE_NIL, step, attempt, started, ended, next_step, next_attempt, ended) end
+  return format(MIDDLE, step, attempt, started, ended, text, next_step, next_attempt, ended)
 end
 
 --- A failed attempt; `due` is -1 when there will be no other. `error_text` is JSON.

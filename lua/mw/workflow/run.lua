@@ -41,11 +41,12 @@ local floor, max = math.floor, math.max
 
 local sequence, sequence_base = 0, nil
 
---- What virtual time and random numbers of a run begin with: "<microseconds>.<random>".
+--- What virtual time and random numbers of a run begin with: "<microseconds>.<random>". Also returns the microseconds.
 function M.new_seed()
   if not sequence_base then sequence_base = string.format("%012x", floor(runtime.random() * 2 ^ 48)) end
   sequence = sequence + 1
-  return string.format("%d.%s%x", now_us(), sequence_base, sequence)
+  local now = now_us()
+  return string.format("%d.%s%x", now, sequence_base, sequence), now
 end
 
 --- The run's virtual start, microseconds; all its journal's times count from there.
@@ -65,10 +66,6 @@ local elapsed = M.elapsed
 
 -- ---- what a step's function gets ----
 
--- The run of a context: beside it, because plugins can read every field of theirs.
-local run_of = setmetatable({}, { __mode = "k" })
-M.run_of = run_of
-
 local waits = { "sleep", "sleep_until", "wait_for", "call", "all", "map", "step", "trigger", "transaction", "now", "random", "uuid" }
 local refused = {}
 for _, name in ipairs(waits) do
@@ -78,16 +75,25 @@ for _, name in ipairs(waits) do
   end
 end
 
-local Context = { __metatable = "mw.context" }
+-- A context's run stands in its metatable, because plugins can read every field of the context itself.
+local raw_metatable = debug.getmetatable
 
-function Context.__index(ctx, key)
-  local run = run_of[ctx]
+--- The metatable of a run's contexts. `index` is their __index, and proves that it is ours: plugins cannot reach that function.
+function M.context_meta(run, index) return { __index = index, __metatable = "mw.context", run = run } end
+
+--- The run of a context that was made with `index`, or nil for anything else.
+function M.run_of(ctx, index)
+  local meta = type(ctx) == "table" and raw_metatable(ctx)
+  return meta and rawget(meta, "__index") == index and meta.run or nil
+end
+
+local function get_of_context(ctx, key)
   if key == "input" then
-    local value = payload.decode(run.input_text)
+    local value = payload.decode(raw_metatable(ctx).run.input_text)
     ctx.input = value
     return value
   elseif key == "step_key" then
-    return run.id .. "/" .. ctx.step
+    return raw_metatable(ctx).run.id .. "/" .. ctx.step
   elseif key == "deadline" then
     local left = core.left()
     return left and runtime.now_us() / 1e6 + left
@@ -96,11 +102,14 @@ function Context.__index(ctx, key)
 end
 
 local function new_context(run, step)
-  local ctx = setmetatable({
-    id = run.id, workflow = run.workflow, step = step.name, attempt = run.attempt, results = run.results,
-  }, Context)
-  run_of[ctx] = run
-  return ctx
+  local meta = run.context_meta
+  if not meta then
+    meta = M.context_meta(run, get_of_context)
+    run.context_meta = meta
+  end
+  return setmetatable({
+    id = run.id, workflow = run.workflow, step = step.name, attempt = run.attempt, results = run.results, input = nil,
+  }, meta)
 end
 
 -- ---- commits ----
@@ -208,7 +217,6 @@ function M.attempt(run, step)
   set_timeout(step.timeout)
   local ok, value = errors.pcall(step.run, ctx)
   set_timeout(nil)
-  local_set(nil)
   -- Still the step's phase while its result is encoded: one that is too much for that fails the step, or it would run again and again.
   local text, err
   if ok and value ~= nil then text, err = payload.encode(value, "result") end
