@@ -219,7 +219,7 @@ static bool take_leaf(search *s, const leaf *l) {
     s->match->allow |= l->methods;
     return false;
   }
-  s->match->route = route;
+  s->match->route = route; // a reserved one ends the search, mw_router_match takes it away again
   return true;
 }
 
@@ -269,7 +269,9 @@ void mw_router_match(const mw_router *router, mw_str method, mw_str path, mw_rou
   size_t tail = path.len > 1 && path.ptr[path.len - 1] == '/';
   path.len -= tail;
   search s = {match, path, mw_method_parse(method), tail};
-  match->status = find_in(&s, router->root, 0, 0) ? 200 : match->allow ? 405 : 404;
+  find_in(&s, router->root, 0, 0);
+  if (match->route && match->route->is_reserved) match->route = NULL;
+  match->status = match->route ? 200 : match->allow ? 405 : 404;
 }
 
 size_t mw_router_allow(const mw_route_match *match, char *text, size_t size) {

@@ -22,9 +22,9 @@ local function joined(...)
 end
 
 local function build_routes(has_app_listener)
-  local api, http = require "mw.api", require "mw.http.routes"
+  local api, http, reserved = require "mw.api", require "mw.http.routes", require("mw.routes").reserved
   local plugin_routes = registry.routes
-  http.build(MAIN, has_app_listener and api.routes("main") or joined(api.routes("main"), plugin_routes))
+  http.build(MAIN, has_app_listener and api.routes("main") or joined(api.routes("main"), reserved(), plugin_routes))
   http.build(CONTROL, api.routes("control"))
   if has_app_listener then http.build(APP, joined(api.routes("app"), plugin_routes)) end
 end

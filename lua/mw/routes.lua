@@ -12,6 +12,7 @@
 -- Options of a route: body (largest body, bytes or "50MB"; default 1 MiB), timeout (until the answer begins; default 30 s),
 -- stream (true: the handler starts before the body is in and reads it by req:chunks()).
 -- A middleware that does not call next() ends the chain there. The order is: use_all, use, group, route, handler.
+-- Paths of the built-in surfaces stay theirs: declaring one is an error, and patterns such as "/:a/:b" or "/*all" never see them.
 
 local errors = require "mw.errors"
 local registry = require "mw._registry"
@@ -30,6 +31,18 @@ local reserved = {
   { "/metrics", "Prometheus metrics" }, { "/livez", "the probes" }, { "/readyz", "the probes" }, { "/hooks", "inbound webhooks" },
   { "/ops", "the dashboard" }, { "/mcp", "the tools for AI agents" },
 }
+
+--- Routes that keep the surfaces' paths from patterns such as "/*all", also where nothing answers them.
+function M.reserved()
+  local routes = {}
+  for i, entry in ipairs(reserved) do
+    routes[i] = {
+      methods = { "*" }, pattern = entry[1] .. "/*rest", opts = { reserved = true }, handler = function() end,
+      what = entry[1], where = "built in", plugin = "moonwatch",
+    }
+  end
+  return routes
+end
 
 --- The surface that owns a path, or nil.
 function M.surface_of(pattern)
