@@ -12,6 +12,7 @@
 //   what() -> text | nil         is_current() -> boolean      loading() -> boolean
 //   local_set(value)             local_get() -> value         one value a task
 //   on_fail(fn, arg)             fn(arg, err) is called, outside of any task, when this one ends by an error, a kill or a cancel
+//   count() -> integer                                  tasks of this state that have not ended
 //   is_cancelled() -> boolean    the running task is cancelled, killed or out of time: no wait will work
 
 #include <lauxlib.h>
@@ -211,12 +212,18 @@ static int l_is_cancelled(lua_State *L) {
   return 1;
 }
 
+static int l_count(lua_State *L) {
+  mw_vm *vm = mw_vm_of(L);
+  lua_pushinteger(L, vm ? (lua_Integer)mw_vm_task_count(vm) : 0);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"spawn", l_spawn},           {"sleep", l_sleep},         {"token", l_token}, {"park", l_park},
     {"wake", l_wake},             {"left", l_left},           {"check", l_check}, {"what", l_what},
     {"set_timeout", l_set_timeout}, {"is_current", l_is_current}, {"loading", l_loading},
     {"local_set", l_local_set},   {"local_get", l_local_get}, {"on_fail", l_on_fail},
-    {"is_cancelled", l_is_cancelled}, {NULL, NULL},
+    {"is_cancelled", l_is_cancelled}, {"count", l_count},     {NULL, NULL},
 };
 
 static const luaL_Reg handle_methods[] = {{"cancel", l_handle_cancel}, {"done", l_handle_done}, {NULL, NULL}};

@@ -261,6 +261,7 @@ uint64_t mw_vm_generation(const mw_vm *vm) { return vm->generation; }
 const char *mw_vm_name(const mw_vm *vm) { return vm->name; }
 void mw_vm_adopt(mw_vm *vm, mw_loop *loop) { vm->loop = loop; }
 mw_loop *mw_vm_loop(const mw_vm *vm) { return vm->loop; }
+size_t mw_vm_task_count(const mw_vm *vm) { return vm->task_count; }
 bool mw_vm_is_loading(const mw_vm *vm) { return vm->loading; }
 void mw_vm_set_loading(mw_vm *vm, bool loading) { vm->loading = loading; }
 bool mw_vm_is_current(const mw_vm *vm) { return !vm->retired; }

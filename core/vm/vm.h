@@ -53,6 +53,8 @@ const char *mw_vm_name(const mw_vm *vm);
 void mw_vm_adopt(mw_vm *vm, mw_loop *loop);
 /** The loop that adopted it; NULL while it is loading. */
 mw_loop *mw_vm_loop(const mw_vm *vm);
+/** Tasks that have not ended. */
+size_t mw_vm_task_count(const mw_vm *vm);
 /** True while plugin files are being loaded: effects refuse then. */
 bool mw_vm_is_loading(const mw_vm *vm);
 void mw_vm_set_loading(mw_vm *vm, bool loading);

@@ -24,7 +24,7 @@ local rethrow, is_doomed = native.rethrow, native.is_doomed
 local raw_pcall, raw_xpcall = pcall, xpcall
 local co_create, co_resume, co_yield = coroutine.create, coroutine.resume, coroutine.yield
 local co_running, co_status = coroutine.running, coroutine.status
-local select, type, error, tostring = select, type, error, tostring
+local select, type, error, tostring, tonumber = select, type, error, tostring, tonumber
 
 -- Errors
 
@@ -156,11 +156,11 @@ strings.format = checked(string.format)
 local tables = pick(table, "concat foreach foreachi getn maxn remove unpack pack")
 local raw_insert, raw_sort = table.insert, table.sort
 
--- Stock insert walks down to any position, however far below 1.
+-- Stock insert walks down to any position, however far below 1, and takes NaN for the lowest of all.
 function tables.insert(t, ...)
   if select("#", ...) == 2 then
-    local position = ...
-    if type(position) == "number" and position < 1 then
+    local position = tonumber((...))
+    if position and not (position >= 1 and position <= 0x7fffffff) then
       error("bad argument #2 to 'insert' (position out of bounds)", 2)
     end
   end

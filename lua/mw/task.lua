@@ -6,7 +6,8 @@
 --   local job = mw.spawn(function(…) … end, …)  -- runs beside; job:cancel(); its error is logged
 --   local r = mw.all { a = function() … end, b = function() … end }   -- r.a, r.b; the first error cancels the rest
 --
--- A spawned task ends with its generation: a reload cancels what still runs at the drain bound.
+-- A spawned task ends with its generation: a reload cancels what still runs at the drain bound. A worker runs 10,000 tasks at a time;
+-- starting more raises `limit`, so that a task which starts others without end cannot take the worker away from everyone.
 
 local core = require "mw.core.task"
 local errors = require "mw.errors"
@@ -15,14 +16,38 @@ local validate = require "mw.validate"
 
 local M = {}
 
+local MAX_TASKS = 10000
+local MAX_FAILURES_LOGGED = 100 -- a second
+
+local function check_room(what, wanted)
+  if core.is_cancelled() then core.check(what) end -- raises: nobody can end tasks that go on in others
+  local count = core.count()
+  if count + wanted <= MAX_TASKS then return end
+  errors.throw("limit", string.format("%s: this worker runs %d tasks already, and %d more would pass its limit of %d; work through a list in parts",
+    what, count, wanted, MAX_TASKS), { retryable = true, status = 503 })
+end
+
 function M.sleep(duration)
   local ok, err = core.sleep(validate.duration("mw.sleep", duration))
   if ok == nil then errors.raise(err) end
 end
 
+local second, logged = 0, 0
+
+-- What fails in a loop must not fill the disk.
+local function may_log()
+  local now = math.floor(runtime.now_us() / 1e6)
+  if now ~= second then second, logged = now, 0 end
+  logged = logged + 1
+  if logged == MAX_FAILURES_LOGGED + 1 then
+    runtime.log("error", "task", "more than " .. MAX_FAILURES_LOGGED .. " tasks failed within a second; the rest of them is not logged")
+  end
+  return logged <= MAX_FAILURES_LOGGED
+end
+
 local function log_failure(what, plugin, err)
   err = errors.from(err)
-  if err.code == "cancelled" then return end
+  if err.code == "cancelled" or not may_log() then return end
   runtime.log("error", "task", what .. " failed: " .. tostring(err), errors.to_json(err), plugin)
 end
 
@@ -40,6 +65,7 @@ end
 
 function M.spawn(fn, ...)
   validate.arg("mw.spawn", 1, "fn", fn, "function")
+  check_room("mw.spawn", 1)
   return core.spawn(run_logged, "mw.spawn", nil, "mw.spawn", nil, inherit(), fn, ...)
 end
 
@@ -54,8 +80,16 @@ function M.all(fns)
     left = left + 1
   end
   if left == 0 then return results end
+  check_room("mw.all", left)
+
+  -- Killed, or out of memory beyond what pcall sees.
+  local function died(_, err)
+    failed = failed or { err }
+    core.wake(token)
+  end
 
   local function run(key, fn)
+    core.on_fail(died)
     core.local_set(context)
     local ok, value = errors.pcall(fn)
     left = left - 1
