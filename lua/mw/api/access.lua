@@ -22,6 +22,8 @@ local M = {}
 
 local SAFE = { GET = true, HEAD = true, OPTIONS = true }
 local FORM_TYPES = { ["application/x-www-form-urlencoded"] = true, ["multipart/form-data"] = true, ["text/plain"] = true }
+-- One type and nothing else: "text/plain,application/json" could be read as either.
+local MEDIA_TYPE = "^[%w!#$&^_.+-]+/[%w!#$&^_.+-]+$"
 local TOKEN_FIX = "set a token: moonwatch serve --token TOKEN, and send it as Authorization: Bearer TOKEN"
 
 local function header(req, name)
@@ -45,7 +47,10 @@ function M.is_loopback_address(ip)
 end
 
 -- The name in "name:port" or "[::1]:port".
-local function name_of(authority) return authority:match("^%[([^%]]+)%]") or authority:match("^([^:]*)") end
+local function name_of(authority)
+  return authority:match("^%[([^%]]+)%]$") or authority:match("^%[([^%]]+)%]:%d*$") or authority:match("^([^:]*)$")
+    or authority:match("^([^:]*):%d*$") or ""
+end
 
 function M.is_loopback_name(authority)
   local name = name_of(authority):lower():gsub("%.$", "")
@@ -77,7 +82,7 @@ end
 local function check_content_type(req)
   if SAFE[req.method] then return nil end
   local kind = M.content_type(req)
-  if kind and not FORM_TYPES[kind] then return nil end
+  if kind and kind:find(MEDIA_TYPE) and not FORM_TYPES[kind] then return nil end
   return errors.new("invalid", string.format(
     "without a token a request that changes something needs a content type that no HTML form can send, got %s", kind or "none"),
     { status = 415, hint = "add the header content-type: application/json, as in curl -H 'content-type: application/json' …" })
