@@ -6,7 +6,7 @@
 local core = require "mw.core.runtime"
 local errors = require "mw.errors"
 
-return setmetatable({}, {
+local open = {
   __index = function(_, name)
     if type(name) ~= "string" then return nil end
     local value, allowed = core.env(name)
@@ -15,4 +15,7 @@ return setmetatable({}, {
   end,
   __newindex = function() errors.throw("denied", "mw.env is read-only") end,
   __metatable = "mw.env",
-})
+}
+
+-- One for each plugin: rawset gets past __newindex.
+return { for_plugin = function() return setmetatable({}, open) end }

@@ -83,7 +83,6 @@ local function build()
   api.crypto = copy(crypto)
   api.crypto.random = guard("mw.crypto.random", crypto.random)
   api.kv = guard_all("mw.kv.", require "mw.kv")
-  api.env = require "mw.env"
   api.try, api.error = errors.try, errors.public
   api.version = require("mw.core.runtime").version
 end
@@ -92,7 +91,7 @@ end
 function M.public(plugin)
   if not api then build() end
   local mw = copy(api)
-  mw.log = require("mw.log").for_plugin(plugin.name)
+  mw.log, mw.env = require("mw.log").for_plugin(plugin.name), require("mw.env").for_plugin()
   return mw
 end
 

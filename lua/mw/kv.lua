@@ -21,6 +21,15 @@ local function ttl(what, opts)
   return opts.ttl and validate.duration(what .. ": ttl", opts.ttl) or 0
 end
 
+-- Integers up to here are exact in Lua.
+local MAX_EXACT = 2 ^ 53
+
+local function encode(value)
+  local text, err = json.encode(value)
+  if not text then errors.raise(err) end
+  return text
+end
+
 function M.get(key)
   validate.arg("mw.kv.get", 1, "key", key, "string")
   local text = core.kv_get(key)
@@ -30,13 +39,13 @@ end
 function M.set(key, value, opts)
   validate.arg("mw.kv.set", 1, "key", key, "string")
   if value == nil then errors.throw("invalid", "mw.kv.set: the value is nil; use mw.kv.delete(key) to remove one") end
-  errors.check(core.kv_set(key, json.encode(value), ttl("mw.kv.set", opts)))
+  errors.check(core.kv_set(key, encode(value), ttl("mw.kv.set", opts)))
 end
 
 function M.add(key, value, opts)
   validate.arg("mw.kv.add", 1, "key", key, "string")
   if value == nil then errors.throw("invalid", "mw.kv.add: the value is nil") end
-  return (errors.check(core.kv_set(key, json.encode(value), ttl("mw.kv.add", opts), true)))
+  return (errors.check(core.kv_set(key, encode(value), ttl("mw.kv.add", opts), true)))
 end
 
 function M.delete(key)
@@ -47,6 +56,7 @@ end
 function M.incr(key, by, opts)
   validate.arg("mw.kv.incr", 1, "key", key, "string")
   by = by == nil and 1 or validate.arg("mw.kv.incr", 2, "by", by, "integer")
+  if by > MAX_EXACT or by < -MAX_EXACT then errors.throw("invalid", "mw.kv.incr: by is beyond 2^53, where numbers are not exact") end
   return (errors.check(core.kv_add(key, by, ttl("mw.kv.incr", opts))))
 end
 

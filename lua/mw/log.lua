@@ -19,7 +19,8 @@ function M.for_plugin(name)
     log[level] = function(message, fields)
       if fields ~= nil then validate.arg("mw.log." .. level, 2, "fields", fields, "table") end
       local context = core.local_get()
-      runtime.log(level, "plugin", tostring(message), fields, name, context and context.trace_id or nil)
+      local trace_id = context and context.trace_id -- a step's context is the plugin's to write
+      runtime.log(level, "plugin", tostring(message), fields, name, type(trace_id) == "string" and trace_id or nil)
     end
   end
   return log

@@ -41,8 +41,11 @@ function M.status_of(err)
   return statuses[err.code] or 500
 end
 
--- A sentence may quote bytes that a client sent; JSON holds text only.
+local MAX_TEXT = 8192
+
+-- A sentence may quote bytes that a client sent; JSON holds text only. Nobody reads pages of it.
 local function clean(value)
+  if type(value) == "string" and #value > MAX_TEXT then value = value:sub(1, MAX_TEXT):gsub("[\194-\244]?[\128-\191]*$", "") .. " …" end
   if type(value) ~= "string" or core_json.encode(value) then return value end
   return (value:gsub("[\128-\255]", "?"))
 end

@@ -65,14 +65,15 @@ local function stop(run, reason)
   error(reason, 0)
 end
 
-local RELEASED = errors.new("cancelled", "the execution goes on elsewhere")
+-- A new one each time: the plugin may catch it, and write into it.
+local function released() return errors.new("cancelled", "the execution goes on elsewhere") end
 
 -- A commit in the body's way; whatever cannot be stored ends the run.
 local function must_commit(run, data, ...)
   local ok, err = R.commit(run, data, ...)
   if ok then return end
   if err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
-  stop(run, RELEASED)
+  stop(run, released())
 end
 
 local function diverge(run, expected, actual)
@@ -110,10 +111,10 @@ local function begin(run, step, known)
   if R.must_yield(run) then
     local ok, err = R.release(run, take_pending(run))
     if not ok and err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
-    stop(run, RELEASED)
+    stop(run, released())
   end
   if run.pending then must_commit(run, take_pending(run, step.quoted)) end
-  if R.take_up(run, step, known) ~= "again" then stop(run, RELEASED) end
+  if R.take_up(run, step, known) ~= "again" then stop(run, released()) end
 end
 
 -- Makes attempts until one returns or the last has failed. Returns true, value or false, error.
@@ -129,7 +130,7 @@ local function attempts(run, step)
       must_commit(run, row)
       return false, value
     end
-    if R.wait_again(run, row, due_us) ~= "again" then stop(run, RELEASED) end
+    if R.wait_again(run, row, due_us) ~= "again" then stop(run, released()) end
   end
 end
 
