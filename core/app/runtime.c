@@ -19,7 +19,7 @@
 #include "loop/signal.h"
 #include "vm/watchdog.h"
 
-enum { KV_BYTES = 64 << 20, SETTLE_MS = 60 };
+enum { KV_BYTES = 64 << 20, LATE_MS = 50, SETTLE_MS = 60 };
 
 /* ---- start ---- */
 
@@ -121,6 +121,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   rt->kv = mw_kv_new(KV_BYTES);
   rt->watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
   rt->main = mw_loop_new("main");
+  rt->late = mw_late_open(rt->store, rt->main, LATE_MS);
   rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
   rt->database_pool = mw_work_pool_new("database", 1, 8);
   mw_timer_init(&rt->keep_alive, on_keep_alive, rt);
@@ -191,6 +192,14 @@ static void remove_addresses(mw_runtime *rt) {
   mw_buf_deinit(&path);
 }
 
+static void on_late_closed(void *arg) { *(bool *)arg = true; }
+
+static void close_late(mw_runtime *rt) {
+  bool closed = false;
+  mw_late_close(rt->late, on_late_closed, &closed);
+  while (!closed) mw_loop_turn(rt->main, true);
+}
+
 static void close_all(mw_runtime *rt) {
   for (int i = 0; i < 3; i++)
     if (rt->signals[i]) mw_signal_close(rt->signals[i]);
@@ -198,6 +207,7 @@ static void close_all(mw_runtime *rt) {
   if (rt->supervisor) mw_poll_close(rt->supervisor);
   if (rt->main) {
     mw_timer_stop(&rt->database_retry);
+    close_late(rt);
     mw_timer_stop(&rt->keep_alive);
     mw_work_pool_free(rt->reload.loader);
     mw_work_pool_free(rt->database_pool);

@@ -18,6 +18,7 @@
 #include "loop/timer.h"
 #include "loop/work.h"
 #include "state/kv.h"
+#include "state/late.h"
 #include "store/store.h"
 
 typedef struct mw_plugin_files mw_plugin_files;
@@ -53,6 +54,7 @@ struct mw_runtime {
   mw_loop *main;
   mw_store *store;
   mw_kv *kv;
+  mw_late *late;
   mw_watchdog *watchdog;
   int workers;
   mw_worker worker[MW_MAX_WORKERS];

@@ -196,7 +196,7 @@ int mw_worker_start(mw_worker *worker, mw_runtime *rt, int index) {
   worker->rt = rt;
   worker->index = index;
   worker->loop = mw_loop_new(name);
-  worker->host = (mw_host){.ops = rt->host_ops, .program = rt, .worker = index, .kv = rt->kv};
+  worker->host = (mw_host){.ops = rt->host_ops, .program = rt, .worker = index, .kv = rt->kv, .late = rt->late};
   mw_loop_post(worker->loop, on_open, worker);
   return mw_thread_start(&worker->thread, name, run, worker);
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bind/host.h"
 #include "bind/store_values.h"
+#include "state/late.h"
 #include "store/journal.h"
 #include "store/store.h"
 #include "vm/scratch.h"
@@ -416,6 +417,23 @@ static int l_append(lua_State *L) {
   return suspend_or_fail(L, op, mw_store_write(client, &write, on_appended, op));
 }
 
+// append_late(id, fence, number, data) -> a ticket: the row is written by itself unless take_late(ticket) comes first.
+static int l_append_late(lua_State *L) {
+  mw_host *host = mw_host_of(L);
+  mw_write write = {.kind = MW_WRITE_APPEND, .id = check_id(L, 1), .fence = (int64_t)luaL_checknumber(L, 2),
+                    .number = (int64_t)luaL_checknumber(L, 3), .data = check_str(L, 4), .now_us = mw_clock_wall_us()};
+  if (!host || !host->late) return 0;
+  lua_pushnumber(L, (lua_Number)mw_late_add(host->late, &write));
+  return 1;
+}
+
+// True when the row is the caller's to write; false when it has gone to the store as it was.
+static int l_take_late(lua_State *L) {
+  mw_host *host = mw_host_of(L);
+  lua_pushboolean(L, !host || !host->late || mw_late_remove(host->late, (uint64_t)luaL_checknumber(L, 1)));
+  return 1;
+}
+
 static void set_str(lua_State *L, const char *name, mw_str text) {
   if (!text.ptr) return;
   lua_pushlstring(L, text.ptr, text.len);
@@ -612,7 +630,8 @@ static const luaL_Reg functions[] = {
     {"query", l_query},       {"begin", l_begin},       {"create", l_create},         {"append", l_append},
     {"claim", l_claim},       {"put_code", l_put_code}, {"get_code", l_get_code},     {"get", l_get},
     {"journal", l_journal},   {"engine", l_engine},     {"add_change", l_add_change}, {"is_up", l_is_up},
-    {"epoch", l_epoch},       {"lease_left", l_lease_left}, {NULL, NULL},
+    {"epoch", l_epoch},       {"lease_left", l_lease_left},
+    {"append_late", l_append_late}, {"take_late", l_take_late}, {NULL, NULL},
 };
 
 static const luaL_Reg tx_methods[] = {{"query", l_tx_query}, {"finish", l_tx_finish}, {NULL, NULL}};

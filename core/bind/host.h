@@ -16,6 +16,7 @@
 
 typedef struct mw_store_client mw_store_client;
 typedef struct mw_kv mw_kv;
+typedef struct mw_late mw_late;
 typedef struct mw_http_client mw_http_client;
 
 /** How a reload ended. `report` is JSON (see lua/mw/_loader.lua), borrowed until the callback returns. */
@@ -47,6 +48,7 @@ typedef struct mw_host {
   mw_store_client *store; /**< This worker's door. */
   mw_http_client *client; /**< This worker's connections to other servers. */
   mw_kv *kv;              /**< Shared by the process. */
+  mw_late *late;          /**< Shared by the process. NULL: rows only wait for what comes next. */
 } mw_host;
 
 /** The host of the worker that a state is for; NULL in a bare state. */

@@ -24,6 +24,13 @@ local plugin = [==[
     return { name = name, run = call(name), retries = 50, backoff = { initial = "50ms", max = "200ms" } }
   end
   mw.workflow("listed", { entry "a", entry "b", entry "c" })
+  mw.workflow("thinking", function(ctx)
+    ctx:step("a", call("a"))
+    local sum = 0
+    for i = 1, 3e8 do sum = sum + i % 7 end
+    ctx:step("b", call("b"))
+    return sum
+  end)
   mw.workflow("written", function(ctx, input)
     local last
     for _, name in ipairs { "a", "b", "c" } do last = ctx:step(name, function(step) return call(name)(step or ctx) end, retry) end
@@ -63,7 +70,8 @@ for _, database in ipairs(databases()) do
     local function start(opts)
       opts = opts or {}
       opts.plugins = { ["work.lua"] = plugin }
-      opts.env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port }
+      opts.env = opts.env or {}
+      opts.env.APP_UPSTREAM = "http://127.0.0.1:" .. up.port
       opts.database = database.url and server.fresh_database(database.url)
       opts.args = opts.args or { "--workers", "2" }
       return server.start(opts)
@@ -181,6 +189,20 @@ for _, database in ipairs(databases()) do
       local other = s:post("/api/trigger", { json = { name = "written", input = { run = 3 } }, headers = { ["idempotency-key"] = "key-1" } })
       assert.equal(422, other.status, other.body)
       for _, count in pairs(check_calls(up:calls())) do assert.is_true(count <= 3) end -- once, and once more a kill
+      s:stop()
+    end)
+
+    it("repeats no step whose result waited while the body computed", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      local s, acknowledged = start { env = { MOONWATCH_LUA_SOFT_LIMIT = "60s", MOONWATCH_LUA_HARD_LIMIT = "90s" } }, {}
+      acknowledged[1] = s:post("/api/trigger", { json = { name = "thinking", input = { run = 1 } } }).json().executionId
+      s:wait(function() return #up:calls() >= 1 end, 10, "the first step to begin")
+      s:pause(0.3)
+      s:kill_all()
+      s:restart()
+      s:wait(function() return #up:calls() >= 2 end, 60, "the body to go on")
+      s:wait(function() return all_completed(s, acknowledged) end, 10, "the execution to complete")
+      assert.same({ ["1/a"] = 1, ["1/b"] = 1 }, check_calls(up:calls(), {}))
       s:stop()
     end)
 

@@ -116,6 +116,11 @@ local function describe_death(run, err)
   return err
 end
 
+local function leftover(run)
+  local take = run.driver and run.driver.leftover
+  return take and take(run)
+end
+
 -- Outside of a task: nothing can be waited for, so what is known is queued, and the run goes on elsewhere.
 local function hand_back(run, err)
   if run.phase == "commit" then
@@ -128,9 +133,9 @@ local function hand_back(run, err)
   elseif run.phase == "step" or run.phase == "body" and err.code ~= "cancelled" then
     append_now(run, run.driver.death_row(run, err))
   elseif run.phase == "wait" or err.code == "cancelled" then
-    append_now(run, nil, status.QUEUED, run.phase == "wait" and run.due_us or now_us())
+    append_now(run, leftover(run), status.QUEUED, run.phase == "wait" and run.due_us or now_us())
   else
-    append_now(run, nil, status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
+    append_now(run, leftover(run), status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
   end
   runtime.wake_engines(0)
   end_run(run)

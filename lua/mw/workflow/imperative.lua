@@ -15,7 +15,8 @@
 -- math.random; uuid(). A step that failed for good raises its error, which the body may catch.
 --
 -- `ctx:step` returns before its result is durable: the commit happens with the next step's attempt, or the end. Nothing of it is visible
--- until then, and the next step's function is called after it.
+-- until then, and the next step's function is called after it. A body that computes for more than 50 ms after a step does not keep the
+-- result waiting: it is written by itself then (core/state/late.h).
 --
 -- A body that asks for another step than the journal has at that place goes no further: the run is `stuck`, with what was expected and
 -- what came.
@@ -30,6 +31,7 @@ local payload = require "mw.workflow.payload"
 local R = require "mw.workflow.run"
 local seeded = require "mw.workflow.seeded"
 local status = require "mw.workflow.status"
+local store = require "mw.core.store"
 local validate = require "mw.validate"
 
 local M = {}
@@ -51,12 +53,22 @@ end
 
 -- ---- pending results ----
 
--- The journal row of the result that is not committed yet, with the attempt that begins now.
+-- The journal row of the result that is not committed yet, with the attempt that begins now. Nil when there is none, or when it has
+-- been written by itself meanwhile (then it is durable on return).
 local function take_pending(run, next_step)
   local p = run.pending
   if not p then return nil end
   run.pending = nil
+  if p.late and not store.take_late(p.late) and R.commit(run, p.row) then return nil end
   return journal.result(p.quoted, p.attempt, p.started, p.ended, p.text, next_step, next_step and 1 or nil)
+end
+
+-- The body goes on: from now on the result may be written by itself.
+local function leave_pending(run)
+  local p = run.pending
+  if not p or p.row then return end
+  p.row = journal.result(p.quoted, p.attempt, p.started, p.ended, p.text)
+  p.late = store.append_late(run.id, run.fence, run.number + 1, p.row)
 end
 
 -- Ends the body from inside: what it raises may be caught by the plugin, so run.over says it again at every later call.
@@ -113,7 +125,7 @@ local function begin(run, step, known)
     if not ok and err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
     stop(run, released())
   end
-  if run.pending then must_commit(run, take_pending(run, step.quoted)) end
+  if run.pending then must_commit(run, take_pending(run, step.quoted) or journal.attempt(step.quoted, 1, R.elapsed(run))) end
   if R.take_up(run, step, known) ~= "again" then stop(run, released()) end
 end
 
@@ -187,6 +199,7 @@ function methods.step(ctx, name, fn, opts)
   validate.arg("ctx:step", 2, "fn", fn, "function")
   leave(run)
   local ok, done, value = errors.pcall(run_step, run, name, fn, opts)
+  leave_pending(run)
   enter(run)
   if not ok then error(done, 0) end
   if not done then error(value, 0) end
@@ -281,6 +294,9 @@ function M.died(run, err)
   if not due_us then return R.commit(run, row) and "reload" or "over" end
   return R.wait_again(run, row, due_us) == "again" and "reload" or "over"
 end
+
+--- The row of a result that waits for what comes next; nil when there is none.
+M.leftover = take_pending
 
 --- Fire and forget, outside of a task: what `died` would have stored. The arguments of a commit.
 function M.death_row(run, err)

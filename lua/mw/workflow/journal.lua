@@ -43,6 +43,11 @@ function M.failure(step, attempt, started, ended, due, error_text)
   return PREFIX .. '{"f":[' .. step .. "," .. attempt .. "," .. started .. "," .. ended .. "," .. due .. '],"x":' .. error_text .. "}"
 end
 
+--- An attempt begins, in a commit of its own.
+function M.attempt(step, attempt, at)
+  return PREFIX .. '{"a":[' .. step .. "," .. attempt .. "," .. at .. "]}"
+end
+
 function M.interruption(step, attempt, at)
   return PREFIX .. '{"i":[' .. step .. "," .. attempt .. "," .. at .. "]}"
 end
