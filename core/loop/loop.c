@@ -142,8 +142,10 @@ void mw_loop_run(mw_loop *loop) {
 bool mw_loop_turn(mw_loop *loop, bool wait) {
   atomic_store(&loop->owner, pthread_self());
   if (!uv_loop_alive(&loop->uv)) wait = false;
-  bool alive = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
-  return alive || has_posted(loop);
+  uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+  // Without an active handle libuv does not even look at the doorbell.
+  if (!uv_loop_alive(&loop->uv) && has_posted(loop)) run_posted(loop);
+  return uv_loop_alive(&loop->uv) || has_posted(loop);
 }
 
 void mw_loop_stop(mw_loop *loop) {

@@ -80,6 +80,16 @@ static void test_posts_from_many_threads_all_arrive_in_order(void) {
 
 static void set_flag(void *arg) { *(bool *)arg = true; }
 
+static void test_turns_run_posts_also_when_nothing_is_open(void) {
+  mw_loop *loop = mw_loop_new("turns");
+  bool called = false;
+  mw_loop_post(loop, set_flag, &called);
+  for (int turns = 0; turns < 10 && mw_loop_turn(loop, false); turns++) {}
+  CHECK(called);
+  CHECK(!mw_loop_turn(loop, false));
+  mw_loop_free(loop);
+}
+
 static void test_a_post_waits_for_the_next_turn(void) {
   mw_loop *loop = mw_loop_new("post");
   bool called = false;
@@ -623,6 +633,7 @@ int main(int argc, char **argv) {
   const test tests[] = {
       TEST(test_posts_from_many_threads_all_arrive_in_order),
       TEST(test_a_post_waits_for_the_next_turn),
+      TEST(test_turns_run_posts_also_when_nothing_is_open),
       TEST(test_deferred_calls_run_even_when_nothing_else_is_open),
       TEST(test_stop_from_another_thread_ends_the_run),
       TEST(test_libuv_codes_have_names),
