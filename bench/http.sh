@@ -14,10 +14,12 @@ for _ in $(seq 100); do curl -fs -o /dev/null "http://127.0.0.1:$PORT/hello" && 
 
 rate() { wrk -t1 -c64 -d"${SECONDS_EACH}s" "$1" | awk '/^Requests\/sec/ {print $2}'; }
 rate "$BASE/hello" >/dev/null
+warm=$(memory_kb "$SERVER")
 for _ in $(seq "$ROUNDS"); do
   rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
   rate "$BASE/hello" >>"$WORK/ours"
 done
 ours=$(median <"$WORK/ours") peer=$(median <"$WORK/peer")
 echo "http_route: moonwatch $ours/s, nginx + lua $peer/s, ratio $(ratio "$ours" "$peer") (medians of $ROUNDS runs of ${SECONDS_EACH} s, wrk -t1 -c64)"
-echo "memory_after_load: $(memory_kb "$SERVER") kB resident, one worker"
+total=$(awk -v s="$SECONDS_EACH" '{t += $1 * s} END {printf "%.0f", t}' "$WORK/ours")
+echo "memory_after_load: $warm kB resident after warming up, $(memory_kb "$SERVER") kB after $total more requests (one worker, no supervisor)"

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 
 // The limit that PostgreSQL sets: the rows of a 3-step execution in four group commits of multi-row statements on one connection,
-// nothing else. Prints {"rate":executions/s}.
+// nothing else. Prints {"rate":executions/s,"p50_ms":time of the first three commits of a group}. PAUSE-MS is
+// slept after each group, so that the engine is idle when the next begins.
 //
-//   bench_raw_postgres URL EXECUTIONS-A-COMMIT
+//   bench_raw_postgres URL EXECUTIONS-A-COMMIT [EXECUTIONS [PAUSE-MS]]
 
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static PGconn *connection;
 
@@ -28,9 +30,17 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+// How long the first three commits of each group took: what lies between created_us and finished_us of a real execution.
+static double took_ms[100000];
+
+static int by_size(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
 int main(int argc, char **argv) {
-  enum { TOTAL = 10240 };
-  if (argc != 3) return 2;
+  if (argc < 3) return 2;
+  int total = argc > 3 ? atoi(argv[3]) : 10240, pause_ms = argc > 4 ? atoi(argv[4]) : 0, groups = 0;
   int group = atoi(argv[2]);
   connection = PQconnectdb(argv[1]);
   if (PQstatus(connection) != CONNECTION_OK) {
@@ -58,22 +68,26 @@ int main(int argc, char **argv) {
                   1, NULL));
   char *ids = malloc((size_t)group * 40 + 8);
   double from = now();
-  for (int first = 0; first < TOTAL; first += group) {
+  for (int first = 0; first < total; first += group) {
     char *at = ids;
     *at++ = '{';
     for (int i = first; i < first + group; i++) at += sprintf(at, "%s%08x-0000-7000-8000-%012x", i > first ? "," : "", i, i * 7919);
     strcpy(at, "}");
     const char *values[2] = {ids, NULL};
+    double began = now();
     check(PQexecPrepared(connection, "create", 1, values, NULL, NULL, 0));
     for (int number = 1; number < 3; number++) {
       values[1] = number == 1 ? "1" : "2";
       check(PQexecPrepared(connection, "append", 2, values, NULL, NULL, 0));
     }
+    if (groups < 100000) took_ms[groups++] = (now() - began) * 1000;
     check(PQexecPrepared(connection, "finish", 1, values, NULL, NULL, 0));
+    if (pause_ms) usleep((useconds_t)pause_ms * 1000);
   }
   double took = now() - from;
+  qsort(took_ms, (size_t)groups, sizeof *took_ms, by_size);
   check(PQexec(connection, "DROP SCHEMA bench_raw CASCADE"));
-  printf("{\"engine\":\"postgres\",\"group\":%d,\"rate\":%.0f}\n", group, TOTAL / took);
+  printf("{\"engine\":\"postgres\",\"group\":%d,\"rate\":%.0f,\"p50_ms\":%.3f}\n", group, total / took, took_ms[groups / 2]);
   PQfinish(connection);
   return 0;
 }
