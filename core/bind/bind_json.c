@@ -156,13 +156,15 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
-// Pops a table and keeps it under `key`. Plugins share these, so they see only its name.
-static void register_mark(lua_State *L, void *key, const char *name) {
+// Pops a table, keeps it under `key` and returns what it is known by. Plugins share these, so they see only its name.
+static const void *register_mark(lua_State *L, void *key, const char *name) {
+  const void *mark = lua_topointer(L, -1);
   lua_pushstring(L, name);
   lua_setfield(L, -2, "__metatable");
   lua_pushlightuserdata(L, key);
   lua_insert(L, -2);
   lua_rawset(L, LUA_REGISTRYINDEX);
+  return mark;
 }
 
 static void register_state(lua_State *L) {
@@ -205,11 +207,12 @@ int mw_open_json(lua_State *L) {
   register_state(L);
   register_null(L);
   lua_newtable(L);
-  register_mark(L, &array_key, "mw.array");
+  mw_json_state *state = mw_json_state_of(L);
+  state->array_mark = register_mark(L, &array_key, "mw.array");
   lua_newtable(L);
   lua_pushcfunction(L, l_box_text);
   lua_setfield(L, -2, "__tostring");
-  register_mark(L, &box_key, "mw.json");
+  state->box_mark = register_mark(L, &box_key, "mw.json");
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
   lua_pushcfunction(L, open_module);

@@ -23,8 +23,7 @@ typedef struct encoder {
   mw_buf *keys;
   const mw_json_encode_opts *opts;
   size_t limit;   // of out->len
-  int array_mark; // stack indexes of the metatables
-  int box_mark;
+  const mw_json_state *state;
   int depth;
   unsigned tables; // opened so far
   lua_Hook hook;   // at the start
@@ -155,7 +154,7 @@ static bool encode_box(encoder *e, int index) {
   lua_State *L = e->L;
   bool is_box = lua_getmetatable(L, index);
   if (is_box) {
-    is_box = lua_rawequal(L, -1, e->box_mark);
+    is_box = lua_topointer(L, -1) == e->state->box_mark;
     lua_pop(L, 1);
   }
   if (!is_box) return refuse(e, "is a userdata, which JSON cannot express");
@@ -286,9 +285,9 @@ static bool encode_sorted(encoder *e, int table, frame *f) {
 
 static bool is_marked(encoder *e, int table) {
   if (!lua_getmetatable(e->L, table)) return false;
-  bool is_array = lua_rawequal(e->L, -1, e->array_mark);
+  bool is_array = lua_topointer(e->L, -1) == e->state->array_mark;
   if (!is_array) { // a metatable of its own that says so: mw_json_push_array_meta
-    lua_pushvalue(e->L, e->array_mark);
+    mw_json_push_array_mark(e->L);
     lua_rawget(e->L, -2);
     is_array = lua_toboolean(e->L, -1);
     lua_pop(e->L, 1);
@@ -355,19 +354,17 @@ int mw_json_encode(lua_State *L, int index, const mw_json_encode_opts *opts, mw_
   encoder e;
   e.L = L;
   e.out = out;
-  e.keys = &mw_json_state_of(L)->keys;
+  mw_json_state *state = mw_json_state_of(L);
+  e.state = state;
+  e.keys = &state->keys;
   e.opts = opts;
   e.limit = out->len + (opts->max_bytes ? opts->max_bytes : DEFAULT_BYTES);
-  e.array_mark = top + 1;
-  e.box_mark = top + 2;
   e.depth = 0;
   e.tables = 0;
   e.hook = lua_gethook(L);
   mw_err local;
   e.err = err ? err : &local;
   mw_buf_reset(e.keys, KEEP_KEYS);
-  mw_json_push_array_mark(L);
-  mw_json_push_box_mark(L);
   size_t begin = out->len;
   bool ok = encode_value(&e, index);
   if (ok && out->len > e.limit) ok = refuse_size(&e);

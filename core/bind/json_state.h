@@ -14,6 +14,7 @@ typedef struct mw_json_state {
   mw_json_reader reader;
   mw_buf out;  /**< Text that l_encode makes. */
   mw_buf keys; /**< Slices: names of the members of open objects, when they are sorted. */
+  const void *array_mark, *box_mark; /**< lua_topointer of the metatables, to compare with; the registry holds them. */
 } mw_json_state;
 
 /** Pushes the state's array mark (a metatable). */

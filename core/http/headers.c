@@ -15,8 +15,18 @@ bool mw_headers_is_token(mw_str text) {
   return text.len > 0;
 }
 
+// True when one of eight bytes may be a control character: below 0x20, or 0x7f. Bytes from 0x80 on may be taken for one too.
+static bool may_have_control(const char *eight) {
+  uint64_t v, ones = 0x0101010101010101u, high = 0x80 * ones;
+  memcpy(&v, eight, sizeof v);
+  uint64_t del = v ^ (0x7f * ones);
+  return ((v - 0x20 * ones) | (del - ones) | v) & high;
+}
+
 bool mw_headers_is_value(mw_str text) {
-  for (size_t i = 0; i < text.len; i++) {
+  size_t i = 0;
+  while (i + 8 <= text.len && !may_have_control(text.ptr + i)) i += 8;
+  for (; i < text.len; i++) {
     unsigned char c = (unsigned char)text.ptr[i];
     if ((c < 0x20 && c != '\t') || c == 0x7f) return false;
   }
