@@ -15,9 +15,10 @@ for _ in $(seq 100); do curl -fs -o /dev/null "http://127.0.0.1:$PORT/hello" && 
 rate() { wrk -t1 -c64 -d"${SECONDS_EACH}s" "$1" | awk '/^Requests\/sec/ {print $2}'; }
 rate "$BASE/hello" >/dev/null
 warm=$(memory_kb "$SERVER")
-for _ in $(seq "$ROUNDS"); do
-  rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
+for i in $(seq "$ROUNDS"); do # whoever is second this time is first the next
+  [ $((i % 2)) = 0 ] || rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
   rate "$BASE/hello" >>"$WORK/ours"
+  [ $((i % 2)) = 1 ] || rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
 done
 ours=$(median <"$WORK/ours") peer=$(median <"$WORK/peer")
 echo "http_route: moonwatch $ours/s, nginx + lua $peer/s, ratio $(ratio "$ours" "$peer") (medians of $ROUNDS runs of ${SECONDS_EACH} s, wrk -t1 -c64)"
