@@ -66,6 +66,12 @@ static bool is_harmless_pragma(const char *name, const char *value) {
 
 static const char only_app_db[] = "ATTACH, DETACH and VACUUM are not allowed here: plugins have one database, app.db";
 
+// It would live in one of several connections, and hide the table of that name from every plugin there.
+static int refuse_temporary(mw_sqlite_conn *conn) {
+  conn->refused = "temporary tables, views and triggers are not allowed here: use WITH, or a table of your own";
+  return SQLITE_DENY;
+}
+
 static int on_authorize(void *arg, int action, const char *a, const char *b, const char *db, const char *trigger) {
   mw_sqlite_conn *conn = arg;
   if (conn->trusted) return SQLITE_OK;
@@ -82,6 +88,15 @@ static int on_authorize(void *arg, int action, const char *a, const char *b, con
       if (is_harmless_pragma(a, b)) return SQLITE_OK;
       conn->refused = "this PRAGMA is not allowed here: the connection is shared by all plugins, only those that inform are let through";
       return SQLITE_DENY;
+    case SQLITE_CREATE_TEMP_TABLE:
+    case SQLITE_CREATE_TEMP_INDEX:
+    case SQLITE_CREATE_TEMP_TRIGGER:
+    case SQLITE_CREATE_TEMP_VIEW: return refuse_temporary(conn);
+    case SQLITE_CREATE_TABLE:
+    case SQLITE_CREATE_INDEX:
+    case SQLITE_CREATE_TRIGGER:
+    case SQLITE_CREATE_VIEW:
+    case SQLITE_CREATE_VTABLE: return db && sqlite3_stricmp(db, "temp") == 0 ? refuse_temporary(conn) : SQLITE_OK;
     default: return SQLITE_OK;
   }
 }
