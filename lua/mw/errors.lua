@@ -47,17 +47,33 @@ function M.new(code, message, fields)
   return setmetatable(err, Error)
 end
 
+local metatable_of = debug.getmetatable -- a plugin's table can claim any __metatable
+
 function M.is(value, code)
-  return type(value) == "table" and getmetatable(value) == "mw.error" and (code == nil or value.code == code)
+  return type(value) == "table" and metatable_of(value) == Error and (code == nil or value.code == code)
 end
 
---- Turns whatever was raised into an error object; a string's "file:line: " prefix becomes `where`.
+local function is_status(value) return type(value) == "number" and value % 1 == 0 and value >= 100 and value <= 599 end
+
+-- Plugins make error objects and write into them: whoever reads one may rely on what the fields are.
+local function sound(err)
+  if type(err.code) ~= "string" then err.code = "error" end
+  if type(err.message) ~= "string" then err.message = type(err.message) == "number" and tostring(err.message) or err.code end
+  if type(err.where) ~= "string" then err.where = nil end
+  if not is_status(err.status) then err.status = nil end
+  if type(err.hint) ~= "string" then err.hint = nil end
+  return err
+end
+
+--- Turns whatever was raised into an error object; a string's "file:line: " prefix becomes `where`. Calls no metamethods.
 ---@return mw.Error
 function M.from(value)
-  if M.is(value) then return value end
+  if M.is(value) then return sound(value) end
   if type(value) == "table" then
-    local code = type(value.code) == "string" and value.code or "error"
-    return M.new(code, tostring(value.message or value.code or "an error without a message"))
+    local code, message = rawget(value, "code"), rawget(value, "message")
+    local has_code = type(code) == "string"
+    if type(message) ~= "string" then message = has_code and code or "an error without a message" end
+    return M.new(has_code and code or "error", message)
   end
   local text = tostring(value)
   local where, message = text:match("^([^\n:]+:%d+): (.*)$")

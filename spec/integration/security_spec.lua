@@ -75,6 +75,39 @@ local forged = {
 for name, value in pairs(forged) do route("forged_" .. name, function() error(value) end) end
 route("forged_cycle", function() local err = mw.error("x", "y") err.hint, err.cause = err, err error(err) end)
 
+local function query(sql) local _, err = mw.try(mw.query, sql) return err and err.code or "taken" end
+route("sql_reach", function()
+  local taken = {}
+  for _, sql in ipairs { "ATTACH DATABASE 'engine.db' AS x", "VACUUM INTO '/tmp/stolen.db'", "PRAGMA writable_schema = 1", "PRAGMA synchronous = OFF",
+    "PRAGMA journal_mode = DELETE", "PRAGMA busy_timeout = 1000000", "SELECT * FROM pragma_database_list", "SELECT load_extension('x')", "BEGIN", "COMMIT",
+    "SAVEPOINT x", "/* x */ BEGIN", "SELECT 1; SELECT 2", "SELECT 1\0; SELECT 2", "CREATE TEMP TABLE main_table (a)", "CREATE TABLE temp.main_table (a)",
+    "CREATE TEMP VIEW v AS SELECT 1", "CREATE VIRTUAL TABLE temp.v USING fts5(x)" } do
+    if query(sql) == "taken" then taken[#taken + 1] = sql end
+  end
+  return #taken == 0 and "nothing" or table.concat(taken, "; ")
+end)
+route("sql_rolled_back", function()
+  mw.query("CREATE TABLE IF NOT EXISTS keys (k PRIMARY KEY)")
+  mw.query("INSERT INTO keys VALUES (1)")
+  local _, err = mw.try(mw.transaction, function(tx)
+    tx:query("INSERT INTO keys VALUES (2)")
+    mw.try(tx.query, tx, "INSERT OR ROLLBACK INTO keys VALUES (1)")
+    tx:query("INSERT INTO keys VALUES (3)") -- must not be committed by itself
+  end)
+  return err.code .. " " .. mw.one("SELECT count(*) AS n FROM keys").n
+end)
+for name, run in pairs {
+  index = function() error(setmetatable({}, { __index = function() while true do end end })) end,
+  fields = function() error(setmetatable({ code = {}, message = {}, where = {}, status = {}, retry_after = 0/0 }, { __metatable = "mw.error" })) end,
+  written = function() local err = mw.error("x", "y") err.message, err.code, err.where, err.status = {}, print, 1, "z" error(err) end,
+  bytes = function() error(mw.error("x", "\255\254")) end,
+  memory = function() local t = {} for i = 1, 1e9 do t[i] = {} end end,
+  all_killed = function() return mw.all { function() while true do end end } end,
+} do
+  mw.workflow("evil_" .. name, { { name = "a", retries = 0, run = run } })
+end
+mw.workflow("evil_body", function() local t = {} for i = 1, 1e9 do t[i] = {} end end)
+
 route("answers", function(req, res)
   local taken = {}
   local function try(what, ...) if pcall(...) then taken[#taken + 1] = what end end
@@ -179,6 +212,25 @@ describe("a plugin that attacks", function()
   end
 
   it("cannot split an answer or set what frames it", function() assert.equal("none", try("answers").body) end)
+
+  it("reaches nothing but its own database by SQL", function()
+    assert.equal("nothing", try("sql_reach").body)
+    assert.equal("constraint 1", try("sql_rolled_back").body)
+  end)
+
+  for _, name in ipairs { "index", "fields", "written", "bytes", "memory", "all_killed", "body" } do
+    it("fails its own execution and no other: " .. name, function()
+      local id = s:post("/api/v1/executions", { json = { workflow = "evil_" .. name } }).json().id
+      local execution
+      s:wait(function()
+        execution = s:get("/api/v1/executions/" .. id).json()
+        return execution.status == "failed"
+      end, 10, "the execution to fail, it is " .. tostring(execution and execution.status))
+      assert.equal("string", type(execution.error.message))
+      assert.equal("string", type(execution.error.code))
+      assert.equal(200, s:get("/victim").status)
+    end)
+  end
 
   it("sends no body where there is none", function()
     local conn = s:connect()

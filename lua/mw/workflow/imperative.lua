@@ -264,6 +264,7 @@ function M.drive(run)
   local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results }, R.context_meta(run, get_of_body))
   enter(run)
   local ok, value = errors.pcall(run.def.body, ctx, ctx.input)
+  if not ok and not run.over then R.leave_when_full(value) end
   leave(run)
   if run.over then return end
   if ok then return finish(run, value) end

@@ -208,6 +208,11 @@ end
 
 -- ---- attempts ----
 
+--- Out of memory, what the task holds must go first: it ends, and on_fail goes on in a fresh one.
+function M.leave_when_full(err)
+  if type(err) == "string" and err:find("not enough memory", 1, true) then error(err, 0) end
+end
+
 --- Calls the step's function once. Returns true, result, its JSON text, or false, error. A step that is killed or runs out of time
 --- takes the task with it (errors.pcall lets that through): on_fail goes on.
 function M.attempt(run, step)
@@ -216,6 +221,7 @@ function M.attempt(run, step)
   local_set(ctx)
   set_timeout(step.timeout)
   local ok, value = errors.pcall(step.run, ctx)
+  if not ok then M.leave_when_full(value) end
   set_timeout(nil)
   -- Still the step's phase while its result is encoded: one that is too much for that fails the step, or it would run again and again.
   local text, err
