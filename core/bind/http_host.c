@@ -159,7 +159,7 @@ static void on_done(mw_task *task, lua_State *L, int status, const mw_err *err, 
   if (mw_request_is_open(x->req)) {
     if (status) answer_error(x, L, err);
     else answer_silence(x);
-  } else if (status && !(x->gone && (status == MW_ETIMEOUT || status == MW_ECLOSED || status == MW_ECANCELED))) {
+  } else if (status && !(x->gone && (status == MW_ETIMEOUT || status == MW_ECLOSED || status == MW_ECANCELED || status == MW_EPROTOCOL || status == MW_ELIMIT))) {
     log_failure(x, err->text, mw_vm_traceback(x->state->vm)); // after its answer
   }
   release(x);
