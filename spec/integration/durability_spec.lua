@@ -206,6 +206,27 @@ for _, database in ipairs(databases()) do
       s:stop()
     end)
 
+    it("is nothing that a reload or a drain does: executions under way change hands, and each step is called once", function()
+      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+      up:set_delay(0.05)
+      local s, acknowledged, run = start(), {}, 0
+      for round = 1, 4 do
+        run = trigger_for(0.3, s, run, acknowledged)
+        if round == 4 then
+          s:stop { keep = true }
+          s:restart()
+        else
+          local generation = s:generation()
+          s:write("work.lua", plugin .. "\n-- " .. round)
+          s:wait(function() return s:generation() > generation end, 10, "the next generation")
+        end
+      end
+      s:wait(function() return all_completed(s, acknowledged) end, 20, "all executions to complete")
+      for key, count in pairs(check_calls(up:calls(), {})) do assert.equal(1, count, key) end
+      check_steps(s, acknowledged)
+      s:stop()
+    end)
+
     it("leaves no descriptors behind in the supervisor or the next server", function()
       if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
       local s, acknowledged = start { supervised = true }, {}
