@@ -88,15 +88,14 @@ end
 local function put_up(run)
   runtime.log("error", "workflow", string.format("execution %s of %q was left without an outcome; it is tried again", run.id, run.workflow),
     { execution = run.id })
-  append_now(run, nil, status.SLEEPING, now_us() + CODE_AWAY_US)
-  M.note_due(now_us() + CODE_AWAY_US)
+  R.release(run, nil, now_us() + CODE_AWAY_US)
 end
 
 local function end_run(run)
+  if not (run.settled or run.ended_here) then put_up(run) end
   if run.ended_here then return end
   run.ended_here = true
   active = active - 1
-  if not run.settled then put_up(run) end
   if backlog and not stopped then
     backlog = false
     M.wake(0)
