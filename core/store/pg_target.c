@@ -32,6 +32,14 @@ static void set(mw_pg_target *target, const char *name, const char *value) {
   option->val = strdup(value); // PQconninfoFree frees it with libc's free.
 }
 
+// libpq's words on a URL end in the URL itself, or in the part of it that is wrong: there may be a password in it.
+static size_t words_without_quote(const char *text) {
+  if (!text) return 0;
+  const char *quote = strstr(text, ": \"");
+  size_t line = strcspn(text, "\n");
+  return quote && (size_t)(quote - text) < line ? (size_t)(quote - text) : line;
+}
+
 int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out,
                      mw_err *err) {
   char *text = NULL;
@@ -40,7 +48,7 @@ int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *set
     int rc = mw_err_set(
         err, MW_ECONFIG,
         "the database URL does not parse: %.*s (it looks like postgres://user:password@host:5432/name)",
-        (int)strcspn(text ? text : "", "\n"), text ? text : "");
+        (int)words_without_quote(text), text ? text : "");
     PQfreemem(text);
     return rc;
   }

@@ -344,3 +344,14 @@ describe("access with a token", function()
     assert.equal(200, s:get("/livez").status)
   end)
 end)
+
+describe("secrets", function()
+  it("of a database URL that does not parse are not logged", function()
+    for _, url in ipairs { "postgres://user:secretpw@[::1/x", "postgres://user:secretpw%zz@127.0.0.1/x" } do
+      local code, text = server.command { "serve", "--no-supervisor", "--listen", "127.0.0.1:0", "--data", os.tmpname() .. ".d", "--database", url }
+      assert.equal(2, code)
+      assert.matches("the database URL does not parse", text)
+      assert.not_matches("secretpw", text)
+    end
+  end)
+end)
