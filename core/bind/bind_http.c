@@ -299,7 +299,8 @@ static int l_json(lua_State *L) {
   check_open(x, L, "res:json");
   lua_settop(L, 2);
   mw_buf_reset(out, 256 * 1024);
-  int rc = mw_json_encode(L, 2, NULL, out, &err);
+  mw_json_encode_opts opts = {.sort = x->entry && x->entry->sort};
+  int rc = mw_json_encode(L, 2, &opts, out, &err);
   if (rc) {
     lua_pushfstring(L, "res:json: %s", err.text);
     return throw_error(L, rc, lua_tostring(L, -1));

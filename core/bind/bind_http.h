@@ -12,7 +12,7 @@
 //
 // A list entry: { methods = {"GET"} or {"*"}, pattern = "/x/:id", chain = {middleware…, handler} or handler = fn,
 //   opts = {body = bytes, timeout = seconds, stream = bool, reserved = bool}, what = "GET /x/:id", where = "plugins/a.lua:12", plugin = "a.lua",
-//   on_error = function(req, res, err) … end (optional: answers in the surface's own error shape) }.
+//   sort = bool (members of res:json in order of their names), on_error = function(req, res, err) … end (optional: answers in the surface's own error shape) }.
 //
 // Each request is one task: handler(req, res). See lua/mw/http/request.lua and response.lua for what those are, and
 // lua/mw/http/problem.lua for how a raised error is answered. mw_task_data of that task is its mw_http_exchange, which begins with a

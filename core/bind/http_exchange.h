@@ -20,6 +20,7 @@
 typedef struct http_entry {
   int handler;  // in the registry of the state
   int on_error; // LUA_NOREF: lua/mw/http/problem.lua
+  bool sort;    // members of its JSON answers in order of their names
   char *what, *where;
 } http_entry;
 

@@ -84,7 +84,10 @@ static void add_methods(lua_State *L, int entry, mw_router *router, mw_route *ro
 
 static void add_entry(lua_State *L, int entry, http_surface *surface) {
   http_entry *info = &surface->entries[surface->count++];
-  *info = (http_entry){LUA_NOREF, LUA_NOREF, NULL, NULL};
+  *info = (http_entry){.handler = LUA_NOREF, .on_error = LUA_NOREF};
+  lua_getfield(L, entry, "sort");
+  info->sort = lua_toboolean(L, -1);
+  lua_pop(L, 1);
   info->where = take_text(L, entry, "where");
   info->what = take_text(L, entry, "what");
   lua_getfield(L, entry, "pattern");

@@ -69,6 +69,13 @@ for _, database in ipairs(databases()) do
       assert.truthy(s:get("/api/v1/executions/" .. id).body:find('{"b":1.50,"a":12345678901234567890,"n":null,"e":{},"l":[]}', 1, true))
     end)
 
+    it("answers members in the order of their names", function()
+      local names = {}
+      for name in s:get("/api/v1/executions?limit=1").body:gmatch('"([%w_]+)":') do names[#names + 1] = name end
+      assert.equal("items", names[1])
+      assert.same({ "next", "total" }, { names[#names - 1], names[#names] })
+    end)
+
     it("answers health", function()
       assert.same({ status = "ok", sidecar = "flowwatch" }, s:get("/api/health").json())
       assert.same({ status = "ok", sidecar = "flowwatch" }, s:get("//api/health").json())

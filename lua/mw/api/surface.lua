@@ -105,7 +105,7 @@ function M.route(endpoint, listener)
   end
   return {
     methods = { endpoint.method }, pattern = endpoint.pattern, handler = serve, opts = endpoint.opts or {},
-    what = endpoint.method .. " " .. endpoint.pattern, where = "built in", plugin = "moonwatch",
+    what = endpoint.method .. " " .. endpoint.pattern, where = "built in", plugin = "moonwatch", sort = true,
     on_error = is_sidecar and M.flowwatch_error or nil,
   }
 end

@@ -40,7 +40,7 @@ function M.build(tag, list)
   for i, route in ipairs(list) do
     entries[i] = {
       methods = route.methods, pattern = route.pattern, opts = route.opts, what = route.what, where = route.where,
-      on_error = route.on_error, handler = route.handler or M.compose(route.chain),
+      on_error = route.on_error, sort = route.sort, handler = route.handler or M.compose(route.chain),
     }
   end
   core.build(tag, entries)
