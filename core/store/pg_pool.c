@@ -234,6 +234,13 @@ bool mw_pg_pool_is_down(const mw_pg_pool *pool, mw_err *err) {
   return pool->down;
 }
 
+void mw_pg_pool_hurry(mw_pg_pool *pool) {
+  if (pool->closed || !pool->down) return;
+  mw_timer_stop(&pool->retry);
+  pool->down = false;
+  if (pool->opening == 0) open_one(pool);
+}
+
 size_t mw_pg_pool_waiting(const mw_pg_pool *pool) { return pool->waiting; }
 
 void mw_pg_pool_run(mw_pg_pool *pool, mw_pg_op *op) {

@@ -37,6 +37,8 @@ mw_pg_pool *mw_pg_pool_new(mw_loop *loop, mw_pg_target *target, int size);
 void mw_pg_pool_close(mw_pg_pool *pool, void (*gone)(void *arg), void *arg);
 /** True while nothing can be reached; fills `err` with the reason. */
 bool mw_pg_pool_is_down(const mw_pg_pool *pool, mw_err *err);
+/** Ends the pause of a pool that is down: it tries to connect now, and what comes meanwhile waits for the outcome. */
+void mw_pg_pool_hurry(mw_pg_pool *pool);
 /** How many ops and waiters wait for a connection. */
 size_t mw_pg_pool_waiting(const mw_pg_pool *pool);
 

@@ -179,6 +179,17 @@ void mw_pg_query_go(mw_pg_query *q, mw_pg_pool *pool, mw_pg_conn *conn) {
     mw_pg_pool_run(pool, &q->op);
 }
 
+bool mw_pg_query_is_refused(mw_pg_client *client, mw_db db, mw_err *err) {
+  mw_pg_pool *pool = db == MW_DB_ENGINE ? client->engine : client->app;
+  const mw_store *store = client->base.store;
+  if (!mw_pg_pool_is_down(pool, err)) return false;
+  // A writer reached the server since: there is no reason to sit out the pause.
+  bool is_same_server = db == MW_DB_ENGINE || strcmp(store->app_url, store->database_url) == 0;
+  if (!is_same_server || !mw_store_is_up(store)) return true;
+  mw_pg_pool_hurry(pool);
+  return false;
+}
+
 int mw_pg_query_start(mw_store_client *base, mw_db db, const mw_query_opts *opts, mw_query_cb cb, void *arg,
                       mw_query **out) {
   mw_pg_client *client = (mw_pg_client *)base;
@@ -186,7 +197,7 @@ int mw_pg_query_start(mw_store_client *base, mw_db db, const mw_query_opts *opts
   mw_pg_query *q = mw_pg_query_make(base->loop, opts, false, cb, arg);
   q->base.client = base;
   mw_list_push(&client->queries, &q->node);
-  if (q->early == 0 && mw_pg_pool_is_down(pool, &q->err)) q->early = MW_EUNAVAILABLE;
+  if (q->early == 0 && mw_pg_query_is_refused(client, db, &q->err)) q->early = MW_EUNAVAILABLE;
   if (q->early == 0 && mw_pg_pool_waiting(pool) >= MAX_WAITING) {
     q->early = mw_err_set(&q->err, MW_EBUSY, "%d statements wait for a connection already", MAX_WAITING);
   }

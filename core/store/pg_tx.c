@@ -192,7 +192,7 @@ int mw_pg_tx_begin(mw_store_client *base, mw_db db, int64_t timeout_ms, mw_tx_cb
   mw_pg_client *client = (mw_pg_client *)base;
   mw_pg_pool *pool = db == MW_DB_ENGINE ? client->engine : client->app;
   mw_err err = {0};
-  if (mw_pg_pool_is_down(pool, &err)) return MW_EUNAVAILABLE;
+  if (mw_pg_query_is_refused(client, db, &err)) return MW_EUNAVAILABLE;
   if (mw_pg_pool_waiting(pool) >= MAX_WAITING) return MW_EBUSY;
   mw_pg_tx *tx = MW_NEW(mw_pg_tx);
   tx->base.client = base;

@@ -41,6 +41,9 @@ typedef struct mw_pg_client {
 
 static inline mw_pg_store *mw_pg_store_of(mw_pg_client *client) { return (mw_pg_store *)client->base.store; }
 
+/** True when a statement should not even wait, because the database is away; fills `err`. */
+bool mw_pg_query_is_refused(mw_pg_client *client, mw_db db, mw_err *err);
+
 /** The functions of mw_engine that queries and transactions are; pg_query.c and pg_tx.c. */
 int mw_pg_query_start(mw_store_client *client, mw_db db, const mw_query_opts *opts, mw_query_cb cb, void *arg,
                       mw_query **out);
