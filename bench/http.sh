@@ -12,15 +12,25 @@ nginx -c "$WORK/nginx/nginx.conf" 2>"$WORK/nginx/stderr" & NGINX=$!
 start_server http --workers 1 || exit 1
 for _ in $(seq 100); do curl -fs -o /dev/null "http://127.0.0.1:$PORT/hello" && break; sleep 0.05; done
 
-rate() { wrk -t1 -c64 -d"${SECONDS_EACH}s" "$1" | awk '/^Requests\/sec/ {print $2}'; }
-rate "$BASE/hello" >/dev/null
+NGINX_WORKER=$(pgrep -P "$NGINX")
+
+# run NAME PID URL: appends the rate to NAME.rate and the CPU time a request took, in microseconds, to NAME.cpu.
+run() {
+  local before=$(cpu_us "$2") out=$(wrk -t1 -c64 -d"${SECONDS_EACH}s" "$3") after
+  after=$(cpu_us "$2")
+  awk '/^Requests\/sec/ {print $2}' <<<"$out" >>"$WORK/$1.rate"
+  awk -v us="$((after - before))" '/requests in/ {printf "%.2f\n", us / $1}' <<<"$out" >>"$WORK/$1.cpu"
+}
+ours() { run ours "$SERVER" "$BASE/hello"; }
+peer() { run peer "$NGINX_WORKER" "http://127.0.0.1:$PORT/hello"; }
+
+wrk -t1 -c64 -d2s "$BASE/hello" >/dev/null
 warm=$(memory_kb "$SERVER")
 for i in $(seq "$ROUNDS"); do # whoever is second this time is first the next
-  [ $((i % 2)) = 0 ] || rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
-  rate "$BASE/hello" >>"$WORK/ours"
-  [ $((i % 2)) = 1 ] || rate "http://127.0.0.1:$PORT/hello" >>"$WORK/peer"
+  if [ $((i % 2)) = 0 ]; then ours; peer; else peer; ours; fi
 done
-ours=$(median <"$WORK/ours") peer=$(median <"$WORK/peer")
+ours=$(median <"$WORK/ours.rate") peer=$(median <"$WORK/peer.rate") ours_us=$(median <"$WORK/ours.cpu") peer_us=$(median <"$WORK/peer.cpu")
 echo "http_route: moonwatch $ours/s, nginx + lua $peer/s, ratio $(ratio "$ours" "$peer") (medians of $ROUNDS runs of ${SECONDS_EACH} s, wrk -t1 -c64)"
-total=$(awk -v s="$SECONDS_EACH" '{t += $1 * s} END {printf "%.0f", t}' "$WORK/ours")
+echo "http_route_cpu: moonwatch $ours_us us a request, nginx + lua $peer_us us, ratio $(ratio "$peer_us" "$ours_us") (more is better; what a busy machine disturbs less)"
+total=$(awk -v s="$SECONDS_EACH" '{t += $1 * s} END {printf "%.0f", t}' "$WORK/ours.rate")
 echo "memory_after_load: $warm kB resident after warming up, $(memory_kb "$SERVER") kB after $total more requests (one worker, no supervisor)"

@@ -27,6 +27,8 @@ start_server() {
   echo "the server did not start:" >&2; tail -5 "$data/log" >&2; return 1
 }
 
+# CPU time of a process, or of its threads with a name, in microseconds
+cpu_us() { cat "/proc/$1/task/"*/stat | awk -v name="${2:-}" '!name || index($2, name) {t += $14 + $15} END {printf "%d", t * 10000}'; }
 memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 # median of the numbers on standard input
 median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }

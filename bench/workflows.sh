@@ -46,8 +46,12 @@ measure() {
   local name=$1 raw=$2; shift 2
   start_server "$name" "$@" || return 1
   round warm >/dev/null
+  local worker writer
   for i in $(seq "$ROUNDS"); do
+    worker=$(cpu_us "$SERVER" worker-) writer=$(cpu_us "$SERVER" db-)
     round "r$i" >>"$WORK/$name.rates" || { tail -3 "$WORK/$name/log"; return 1; }
+    awk -v us=$(($(cpu_us "$SERVER" worker-) - worker)) -v n="$COUNT" 'BEGIN {printf "%.1f\n", us / n}' >>"$WORK/$name.worker"
+    awk -v us=$(($(cpu_us "$SERVER" db-) - writer)) -v n="$COUNT" 'BEGIN {printf "%.1f\n", us / n}' >>"$WORK/$name.writer"
     $raw "$CONCURRENCY" >>"$WORK/$name.raw" || return 1
   done
   local ours=$(median <"$WORK/$name.rates")
@@ -55,6 +59,7 @@ measure() {
   stop_server
   raw=$(field rate <"$WORK/$name.raw" | median)
   echo "workflows_$name: $ours executions/s, raw group commit $raw/s, ratio $(ratio "$ours" "$raw") (median of $ROUNDS runs of $COUNT, $CONCURRENCY in flight)"
+  echo "workflow_cpu_$name: $(median <"$WORK/$name.worker") us an execution on the workers, $(median <"$WORK/$name.writer") us on the database's threads"
   echo "workflow_idle_$name: p50 $idle ms from created_at to finished_at, the same three commits raw $raw_idle ms, ratio $(ratio "$idle" "$raw_idle") (100 executions, one each 20 ms)"
 }
 
