@@ -67,10 +67,19 @@ static void tune_collector(mw_vm *vm) {
   if (tight) lua_gc(vm->L, LUA_GCRESTART, 0);
 }
 
+enum { MAX_COLLECTIONS = 12 };
+
 void mw_vm_settle_memory(mw_vm *vm) {
   if (vm->depth > 0) return;
   vm->refused = false;
-  lua_gc(vm->L, LUA_GCCOLLECT, 0);
+  // Each collection halves LuaJIT's own string buffer, which a bomb has made large; until it is small again the collector would wait for
+  // more garbage than the budget allows.
+  size_t before;
+  int rounds = 0;
+  do {
+    before = vm->used;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+  } while (vm->used < before / 10 * 9 && ++rounds < MAX_COLLECTIONS);
   vm->over = vm->used > vm->budget / 4 * 3;
   if (vm->over)
     mw_log(MW_LOG_WARN, "vm", "the memory of a state stays above its mark after a full collection",
