@@ -82,8 +82,20 @@ function M.check(has_app_listener)
   return ok, table.concat(lines, "\n")
 end
 
+-- One row a generation and node in `changes`, so that what happened later can be held against what was loaded.
+local function note_generation()
+  local plugins = json.array {}
+  for i, plugin in ipairs(registry.plugins) do plugins[i] = { name = plugin.name, bundle = plugin.bundle } end
+  local ok, err = require("mw.core.store").add_change("default", "plugins.loaded", "generation " .. runtime.generation(), "server",
+    json.encode({ plugins = plugins }, { sort = true }))
+  if not ok then runtime.log("warn", "plugins", "the change log has no row for this generation: " .. err.message) end
+end
+
 --- The generation serves on this worker and the store is ready: starts the workflow engine.
-function M.start() require("mw.workflow").start() end
+function M.start()
+  if runtime.worker() == 0 then require("mw.core.task").spawn(note_generation, "change log") end
+  require("mw.workflow").start()
+end
 
 --- Executions may be due at that time.
 function M.wake(due_us) require("mw.workflow").wake(due_us) end

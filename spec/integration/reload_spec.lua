@@ -87,6 +87,13 @@ describe("reload", function()
     assert.truthy(answer.body:find("broken.lua", 1, true))
   end)
 
+  it("leaves a row in the change log for each generation that serves", function()
+    s:post("/api/v1/reload", { json = {} })
+    s:wait(function()
+      return server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM changes WHERE kind = 'plugins.loaded'") == "2"
+    end, 10, "two rows")
+  end)
+
   it("reloads on SIGHUP", function()
     local before = s:generation()
     s:kill(1)
