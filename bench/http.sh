@@ -3,15 +3,11 @@
 # ROUNDS (3) and SECONDS_EACH (4) set the length.
 set -u
 . "$(dirname "$0")/lib.sh"
-ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} NGINX= PORT=${PORT:-19480}
-trap 'stop_server; [ -n "$NGINX" ] && kill -QUIT $NGINX 2>/dev/null; wait 2>/dev/null; rm -rf "$WORK"' EXIT
+ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} PORT=${PORT:-19480}
+trap 'stop_server; stop_nginx; wait 2>/dev/null; rm -rf "$WORK"' EXIT
 
-mkdir -p "$WORK/nginx"
-sed "s#@WORK@#$WORK/nginx#g; s#@MODULES@#/usr/lib/nginx/modules#g; s#@PORT@#$PORT#g" "$ROOT/bench/nginx.conf.in" >"$WORK/nginx/nginx.conf"
-nginx -c "$WORK/nginx/nginx.conf" 2>"$WORK/nginx/stderr" & NGINX=$!
+start_nginx "$PORT" || exit 1
 start_server http --workers 1 || exit 1
-for _ in $(seq 100); do curl -fs -o /dev/null "http://127.0.0.1:$PORT/hello" && break; sleep 0.05; done
-
 NGINX_WORKER=$(pgrep -P "$NGINX")
 
 # run NAME PID URL: appends the rate to NAME.rate and the CPU time a request took, in microseconds, to NAME.cpu.

@@ -27,6 +27,17 @@ start_server() {
   echo "the server did not start:" >&2; tail -5 "$data/log" >&2; return 1
 }
 
+# start_nginx PORT: nginx with its Lua module, one worker, answers /hello; sets NGINX (its process id).
+NGINX=
+start_nginx() {
+  mkdir -p "$WORK/nginx"
+  sed "s#@WORK@#$WORK/nginx#g; s#@MODULES@#/usr/lib/nginx/modules#g; s#@PORT@#$1#g" "$ROOT/bench/nginx.conf.in" >"$WORK/nginx/nginx.conf"
+  nginx -c "$WORK/nginx/nginx.conf" 2>"$WORK/nginx/stderr" & NGINX=$!
+  for _ in $(seq 100); do curl -fs -o /dev/null "http://127.0.0.1:$1/hello" && return 0; sleep 0.05; done
+  echo "nginx did not start:" >&2; tail -5 "$WORK/nginx/stderr" "$WORK/nginx/error.log" >&2; return 1
+}
+stop_nginx() { [ -z "$NGINX" ] || kill -QUIT "$NGINX" 2>/dev/null; }
+
 # CPU time of a process, or of its threads with a name, in microseconds
 cpu_us() { cat "/proc/$1/task/"*/stat | awk -v name="${2:-}" '!name || index($2, name) {t += $14 + $15} END {printf "%d", t * 10000}'; }
 memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }

@@ -42,3 +42,35 @@ mw.post("/bench/paced", { timeout = 120 }, function(req, res)
 end)
 
 mw.get("/bench/done/:batch", function(req, res) res:json { done = mw.kv.get("done:" .. req.params.batch) or 0 } end)
+
+-- Calls `work` count times, `concurrency` at once, and answers how long all of it took.
+local function timed(ask, work)
+  local left = ask.count
+  local function lane()
+    while left > 0 do
+      left = left - 1
+      work()
+    end
+  end
+  local started = mw.now()
+  local lanes = {}
+  for i = 1, ask.concurrency do lanes[i] = lane end
+  mw.all(lanes)
+  return { count = ask.count, seconds = mw.now() - started }
+end
+
+-- POST /bench/fetch {"url": "http://…", "count": 100000, "concurrency": 64}: fetches it that often.
+mw.post("/bench/fetch", { timeout = 120 }, function(req, res)
+  local ask = req:json()
+  local url = ask.url
+  res:json(timed(ask, function() mw.fetch(url):ok() end))
+end)
+
+-- POST /bench/query {"accounts": 10000, "count": 100000, "concurrency": 64}: what `pgbench -S -M prepared` asks of the same table.
+mw.post("/bench/query", { timeout = 120 }, function(req, res)
+  local ask = req:json()
+  local accounts = ask.accounts
+  res:json(timed(ask, function()
+    mw.query("SELECT abalance FROM pgbench_accounts WHERE aid = $1", { mw.random(1, accounts) })
+  end))
+end)

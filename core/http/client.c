@@ -2,6 +2,7 @@
 #include "http/client.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 static void on_total(mw_timer *timer, void *arg);
 static void on_phase(mw_timer *timer, void *arg);
 static void on_later(mw_timer *timer, void *arg);
+static void call_free_memory(mw_http_call *call);
 
 mw_http_client *mw_http_client_new(mw_loop *loop, const mw_http_client_conf *conf) {
   mw_http_client *client = MW_NEW(mw_http_client);
@@ -26,6 +28,7 @@ mw_http_client *mw_http_client_new(mw_loop *loop, const mw_http_client_conf *con
   mw_map_init(&client->hosts);
   mw_list_init(&client->calls);
   mw_list_init(&client->idle);
+  mw_list_init(&client->spare);
   return client;
 }
 
@@ -34,6 +37,8 @@ void mw_http_client_free(mw_http_client *client) {
   while (!mw_list_is_empty(&client->calls))
     mw_http_call_fail(MW_CONTAINER(client->calls.next, mw_http_call, node), MW_ECANCELED, "the client is shutting down");
   mw_http_pool_free_hosts(client);
+  for (mw_http_call *call; (call = MW_LIST_POP(&client->spare, mw_http_call, node));) call_free_memory(call);
+  mw_buf_deinit(&client->scratch);
   mw_tls_unref(client->tls);
   mw_tls_unref(client->tls_insecure);
   mw_free(client->ca_file);
@@ -53,17 +58,48 @@ void mw_http_client_stats_get(const mw_http_client *client, mw_http_client_stats
 
 // The end of a call.
 
+static void call_free_memory(mw_http_call *call) {
+  mw_buf_deinit(&call->head);
+  mw_buf_deinit(&call->collected);
+  mw_arena_deinit(&call->arena);
+  mw_free(call);
+}
+
 static void call_free(mw_http_call *call) {
+  mw_http_client *client = call->client;
   if (call->gone) *call->gone = true;
   mw_timer_stop(&call->total);
   mw_timer_stop(&call->phase);
   mw_timer_stop(&call->later);
   mw_list_remove(&call->node);
-  mw_buf_deinit(&call->head);
-  mw_buf_deinit(&call->collected);
   mw_buf_deinit(&call->held);
-  mw_arena_deinit(&call->arena);
-  mw_free(call);
+  if (client->spare_count >= MW_HTTP_MAX_SPARE) {
+    call_free_memory(call);
+    return;
+  }
+  mw_buf_reset(&call->head, MW_HTTP_SPARE_BYTES);
+  mw_buf_reset(&call->collected, MW_HTTP_SPARE_BYTES);
+  mw_arena_reset(&call->arena);
+  mw_list_push(&client->spare, &call->node);
+  client->spare_count++;
+}
+
+static mw_http_call *call_new(mw_http_client *client) {
+  mw_http_call *call = MW_LIST_POP(&client->spare, mw_http_call, node);
+  if (call) {
+    client->spare_count--;
+    memset(call, 0, offsetof(mw_http_call, arena));
+  } else {
+    call = MW_NEW(mw_http_call);
+    mw_arena_init(&call->arena);
+  }
+  call->client = client;
+  mw_list_init(&call->node);
+  mw_list_init(&call->wait_node);
+  mw_timer_init(&call->total, on_total, call);
+  mw_timer_init(&call->phase, on_phase, call);
+  mw_timer_init(&call->later, on_later, call);
+  return call;
 }
 
 static void leave_connection(mw_http_call *call) {
@@ -171,15 +207,8 @@ void mw_http_call_broken(mw_http_call *call, mw_http_conn *conn, int status, con
 int mw_http_client_start(mw_http_client *client, const mw_http_call_opts *opts, mw_http_call **out, mw_err *err) {
   mw_err own;
   if (!err) err = &own;
-  mw_http_call *call = MW_NEW(mw_http_call);
-  call->client = client;
+  mw_http_call *call = call_new(client);
   call->opts = *opts;
-  mw_arena_init(&call->arena);
-  mw_list_init(&call->node);
-  mw_list_init(&call->wait_node);
-  mw_timer_init(&call->total, on_total, call);
-  mw_timer_init(&call->phase, on_phase, call);
-  mw_timer_init(&call->later, on_later, call);
   int rc = mw_http_request_prepare(call, opts, err);
   if (rc == 0 && (rc = attempt(call, err))) explain(call, err);
   if (rc) {

@@ -167,11 +167,11 @@ static void serve(mw_http_conn *conn) {
   llhttp_init(&conn->parser, HTTP_RESPONSE, &settings);
   conn->parser.data = conn;
   conn->complete = conn->got_bytes = conn->close_after = false;
-  mw_buf head = MW_BUF_INIT;
-  mw_http_request_format(call, &head);
+  mw_buf *head = &call->client->scratch;
+  head->len = 0;
+  mw_http_request_format(call, head);
   // A failed write closes the stream, or lets what the server said first still be read; both end in a callback.
-  if (mw_stream_write2(conn->stream, mw_buf_str(&head), call->body)) conn->close_after = true;
-  mw_buf_deinit(&head);
+  if (mw_stream_write2(conn->stream, mw_buf_str(head), call->body)) conn->close_after = true;
   mw_http_call_connected(call);
 }
 

@@ -24,6 +24,8 @@
 #define MW_HTTP_MAX_HEADERS 256
 #define MW_HTTP_MAX_WAITING 1000 // calls a host
 #define MW_HTTP_MAX_ADDRESSES 8
+#define MW_HTTP_MAX_SPARE 64              // calls kept for reuse
+#define MW_HTTP_SPARE_BYTES (16 * 1024)  // of each buffer of theirs
 
 typedef struct mw_http_host mw_http_host;
 typedef struct mw_http_conn mw_http_conn;
@@ -37,12 +39,16 @@ struct mw_http_client {
   mw_list calls;
   mw_list idle; // kept connections of all hosts, oldest first
   size_t idle_count, connections;
+  mw_list spare; // calls that are over, with their memory, for the next ones
+  size_t spare_count;
+  mw_buf scratch; // what is being written: a key, a request's head
   mw_http_client_stats stats;
 };
 
 struct mw_http_host {
   mw_http_client *client;
-  char *key, *name;
+  mw_str key; // owned
+  char *name;
   int port;
   bool is_tls, insecure;
   mw_list idle;    // conns, newest last
@@ -71,11 +77,10 @@ typedef struct mw_http_span {
 } mw_http_span;
 
 struct mw_http_call {
-  mw_list node;      // in client->calls
+  mw_list node;      // in client->calls, or in client->spare
   mw_list wait_node; // in host->waiting
   mw_http_client *client;
   mw_http_call_opts opts; // callbacks and numbers; slices below replace its own
-  mw_arena arena;
   mw_str method, url_text, body;
   mw_url url;
   mw_http_header *headers; // the user's, checked
@@ -94,14 +99,18 @@ struct mw_http_call {
   bool *gone; // set when the call is freed, for whoever called out
   int redirects;
 
-  mw_buf head; // names and values of the answer's headers
-  mw_http_span spans[2 * MW_HTTP_MAX_HEADERS];
   size_t span_count;
   size_t span_at; // where the open name or value begins
   mw_http_header *answer_headers;
   mw_http_answer answer;
-  mw_buf collected, held; // held: came while paused
+  mw_buf held; // came while paused
   size_t received;
+
+  // From here on what a spare call keeps.
+  mw_arena arena;
+  mw_buf head; // names and values of the answer's headers
+  mw_buf collected;
+  mw_http_span spans[2 * MW_HTTP_MAX_HEADERS];
 };
 
 /* client_pool.c */

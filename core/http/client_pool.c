@@ -12,43 +12,49 @@
 // used just now.
 #define TRUSTED_MS 3000
 
-static void make_key(const mw_http_call *call, mw_buf *key) {
-  mw_buf_printf(key, "%s%s:%d:", call->url.is_tls ? "tls" : "tcp", call->opts.insecure ? "-insecure" : "", call->url.port);
-  for (size_t i = 0; i < call->url.host.len; i++) {
-    char c = call->url.host.ptr[i];
-    mw_buf_add_byte(key, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
+// Scheme, trust, port (two bytes) and the name in small letters; in a buffer of the client.
+static mw_str make_key(const mw_http_call *call) {
+  mw_buf *key = &call->client->scratch;
+  mw_str name = call->url.host;
+  key->len = 0;
+  char *to = mw_buf_reserve(key, name.len + 3);
+  *to++ = (char)('0' + call->url.is_tls + 2 * call->opts.insecure);
+  *to++ = (char)(call->url.port >> 8);
+  *to++ = (char)call->url.port;
+  for (size_t i = 0; i < name.len; i++) {
+    char c = name.ptr[i];
+    *to++ = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
   }
+  key->len = name.len + 3;
+  return mw_buf_str(key);
 }
 
 static mw_http_host *find_host(const mw_http_call *call) {
-  mw_buf key = MW_BUF_INIT;
-  make_key(call, &key);
-  mw_http_host *host = mw_map_get(&call->client->hosts, mw_buf_str(&key));
-  if (!host) {
-    host = MW_NEW(mw_http_host);
-    host->client = call->client;
-    host->key = mw_strdup(mw_buf_cstr(&key));
-    host->name = mw_strndup(call->url.host.ptr, call->url.host.len);
-    host->port = call->url.port;
-    host->is_tls = call->url.is_tls;
-    host->insecure = call->opts.insecure;
-    mw_list_init(&host->idle);
-    mw_list_init(&host->waiting);
-    mw_map_set(&call->client->hosts, mw_buf_str(&key), host);
-  }
-  mw_buf_deinit(&key);
+  mw_str key = make_key(call);
+  mw_http_host *host = mw_map_get(&call->client->hosts, key);
+  if (host) return host;
+  host = MW_NEW(mw_http_host);
+  host->client = call->client;
+  host->key = mw_str_of(mw_strndup(key.ptr, key.len), key.len);
+  host->name = mw_strndup(call->url.host.ptr, call->url.host.len);
+  host->port = call->url.port;
+  host->is_tls = call->url.is_tls;
+  host->insecure = call->opts.insecure;
+  mw_list_init(&host->idle);
+  mw_list_init(&host->waiting);
+  mw_map_set(&call->client->hosts, key, host);
   return host;
 }
 
 static void free_host(mw_http_host *host) {
-  mw_free(host->key);
+  mw_free((char *)host->key.ptr);
   mw_free(host->name);
   mw_free(host);
 }
 
 static void free_host_if_unused(mw_http_host *host) {
   if (host->connections || host->waiting_count) return;
-  mw_map_remove(&host->client->hosts, mw_str_from(host->key));
+  mw_map_remove(&host->client->hosts, host->key);
   free_host(host);
 }
 

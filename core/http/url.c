@@ -109,7 +109,9 @@ void mw_url_add_authority(const mw_url *url, mw_buf *out) {
   if (url->is_v6) mw_buf_add_byte(out, '[');
   mw_buf_add_str(out, url->host);
   if (url->is_v6) mw_buf_add_byte(out, ']');
-  if (url->port != (url->is_tls ? 443 : 80)) mw_buf_printf(out, ":%d", url->port);
+  if (url->port == (url->is_tls ? 443 : 80)) return;
+  mw_buf_add_byte(out, ':');
+  mw_buf_add_u64(out, (uint64_t)url->port);
 }
 
 static void add_ascii(mw_str text, mw_buf *out) {

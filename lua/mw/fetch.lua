@@ -7,6 +7,7 @@
 --   res.headers["Content-Type"]    -- any case; repeated ones joined with ", ", several Set-Cookie are a list
 --   res.body              -- the bytes
 --   res.url               -- the one that answered, after redirects
+--   res.method            -- as it was sent first
 --   res:json()            -- the body's value, see mw.json
 --   res:ok():json().id    -- ok() gives res for 2xx and raises `http_status` otherwise
 --
@@ -41,11 +42,17 @@ local options = {
 
 -- ---- the answer ----
 
+-- "GET https://host/path" for messages: query and password may be secrets.
+local function what_of(res)
+  return res.method .. " " .. res.url:gsub("[?#].*$", ""):gsub("//[^/@]*@", "//")
+end
+
 ---@class mw.Response
 ---@field status integer
 ---@field headers table<string, string>
 ---@field body string
 ---@field url string
+---@field method string
 local Response = {}
 local response = { __index = Response, __metatable = "mw.response" } -- plugins share it, so none may reach it
 
@@ -58,7 +65,7 @@ local any_case = {
 function Response:json()
   local value, err = json.decode(self.body)
   if err then
-    errors.raise(errors.new(err.code, string.format("the answer of %s is not JSON: %s", self.what, err.message)))
+    errors.raise(errors.new(err.code, string.format("the answer of %s is not JSON: %s", what_of(self), err.message)))
   end
   return value
 end
@@ -76,7 +83,7 @@ end
 function Response:ok()
   local status = self.status
   if status >= 200 and status < 300 then return self end
-  errors.throw("http_status", string.format("%s answered %d", self.what, status), {
+  errors.throw("http_status", string.format("%s answered %d", what_of(self), status), {
     status = status, retry_after = retry_after(self.headers), body = self.body:sub(1, 1000),
     retryable = retryable_status[status] or status >= 500,
   })
@@ -163,8 +170,7 @@ function M.fetch(url, opts)
     errors.raise(headers)
   end
   return setmetatable({
-    status = status, headers = setmetatable(headers, any_case), body = answer, url = final_url,
-    what = method .. " " .. final_url:gsub("[?#].*$", ""):gsub("//[^/@]*@", "//"),
+    status = status, headers = setmetatable(headers, any_case), body = answer, url = final_url, method = method,
   }, response)
 end
 
