@@ -3,17 +3,15 @@
 #include "store/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/data_dir.h"
 #include "store/engine.h"
 
 #define DEFAULT_PAYLOAD_BYTES (1024 * 1024)
@@ -23,93 +21,16 @@
 #define DEFAULT_MAX_ROWS 100000
 #define DEFAULT_PATIENCE_MS 60000
 #define MAX_CLAIM 10000
-#define LOCK_TRIES 20
-#define LOCK_WAIT_US 20000
 
 // ---- the data directory ----
 
-static int make_dir(const char *path, mw_err *err) {
-  char *copy = mw_strdup(path);
-  int rc = 0;
-  for (char *p = copy + 1; !rc && *p; p++) {
-    if (*p != '/') continue;
-    *p = 0;
-    if (mkdir(copy, 0700) && errno != EEXIST) rc = errno;
-    *p = '/';
-  }
-  if (!rc && mkdir(copy, 0700) && errno != EEXIST) rc = errno;
-  mw_free(copy);
-  return rc ? mw_err_set(err, MW_EIO, "cannot make the data directory %s: %s", path, strerror(rc)) : 0;
-}
-
-static void path_in(const mw_store *store, const char *name, char *path, size_t size) {
-  snprintf(path, size, "%s/%s", store->data_dir, name);
-}
-
-/** A killed process holds its lock until the kernel has taken it apart. */
-static int lock_patiently(int fd) {
-  for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK || i == LOCK_TRIES) return errno;
-    usleep(LOCK_WAIT_US);
-  }
-  return 0;
-}
-
-static int take_lock(mw_store *store, mw_err *err) {
-  char path[4096], text[32];
-  path_in(store, "moonwatch.lock", path, sizeof path);
-  store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (store->lock_fd < 0) return mw_err_set(err, MW_EIO, "cannot open %s: %s", path, strerror(errno));
-  int why = lock_patiently(store->lock_fd);
-  if (why) {
-    ssize_t n = pread(store->lock_fd, text, sizeof text - 1, 0);
-    long pid = n > 0 ? (text[n] = 0, strtol(text, NULL, 10)) : 0;
-    close(store->lock_fd);
-    store->lock_fd = -1;
-    if (why != EWOULDBLOCK) return mw_err_set(err, MW_EIO, "cannot lock %s: %s", path, strerror(why));
-    return mw_err_set(err, MW_ELOCKED, "the data directory %s is in use by process %ld: stop it, or choose another with --data",
-                      store->data_dir, pid);
-  }
-  int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-  if (ftruncate(store->lock_fd, 0) || pwrite(store->lock_fd, text, (size_t)len, 0) != len)
-    return mw_err_set(err, MW_EIO, "cannot write %s: %s", path, strerror(errno));
-  return 0;
-}
-
-static int write_node_id(mw_store *store, const char *path, mw_err *err) {
-  char text[MW_ID_TEXT + 1], part[4100];
-  store->node_id = mw_id_new();
-  mw_id_format(&store->node_id, text);
-  strcat(text, "\n");
-  snprintf(part, sizeof part, "%s.new", path);
-  int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  bool ok = fd >= 0 && write(fd, text, MW_ID_TEXT) == MW_ID_TEXT && fsync(fd) == 0;
-  int why = errno;
-  if (fd >= 0) close(fd);
-  if (ok && rename(part, path)) ok = false, why = errno;
-  return ok ? 0 : mw_err_set(err, MW_EIO, "cannot write %s: %s", path, strerror(why));
-}
-
-static int read_node_id(mw_store *store, mw_err *err) {
-  char path[4096], text[64] = "";
-  path_in(store, "node.id", path, sizeof path);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return store->exclusive ? write_node_id(store, path, err) : 0;
-  ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-  int why = errno;
-  if (fd >= 0) close(fd);
-  if (n < 0) return mw_err_set(err, MW_EIO, "cannot read %s: %s", path, strerror(why));
-  if (n >= MW_ID_TEXT - 1 && mw_id_parse(mw_str_of(text, MW_ID_TEXT - 1), &store->node_id)) return 0;
-  return mw_err_set(err, MW_EINVALID, "%s does not hold an id: delete it and a new one is made", path);
-}
-
 static int prepare_dir(mw_store *store, mw_err *err) {
-  int code = store->exclusive ? make_dir(store->data_dir, err) : 0;
+  int code = store->exclusive ? mw_data_dir_make(store->data_dir, err) : 0;
   if (!code && access(store->data_dir, R_OK | X_OK))
     code = mw_err_set(err, MW_ENOTFOUND, "cannot open the data directory %s: %s", store->data_dir, strerror(errno));
-  if (!code && store->exclusive) code = take_lock(store, err);
-  return code ? code : read_node_id(store, err);
+  if (!code && store->exclusive) code = mw_data_dir_lock(store->data_dir, &store->lock_fd, err);
+  if (!code) code = mw_data_dir_check_restored(store->data_dir, err);
+  return code ? code : mw_data_dir_node_id(store->data_dir, store->exclusive, &store->node_id, err);
 }
 
 // ---- open and close ----
@@ -149,7 +70,7 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
   int code = choose_engine(conf->database_url, &engine, err);
   if (!code) code = check_schema(schema, err);
   if (code) return code;
-  if (!conf->data_dir || !*conf->data_dir || strlen(conf->data_dir) > 3900)
+  if (!conf->data_dir || !*conf->data_dir || strlen(conf->data_dir) > MW_DATA_DIR_MAX)
     return mw_err_set(err, MW_ECONFIG, "the data directory is not set, or its path is too long");
   bool postgres = engine == &mw_engine_postgres;
   mw_store *store = mw_calloc(1, engine->store_size);
