@@ -160,6 +160,13 @@ static void on_deferred(void *arg) {
   else process(c, mw_buf_str(&c->in), true);
 }
 
+// Starts the machine again in the next turn, so that others have theirs.
+static void go_on_later(conn *c) {
+  if (c->deferred || c->gone) return;
+  c->deferred = true;
+  mw_loop_post(c->server->loop, on_deferred, c);
+}
+
 // Starts the machine again at the end of this turn, unless it runs.
 static void go_on(conn *c) {
   if (c->processing || c->deferred || c->gone) return;
@@ -269,6 +276,19 @@ static void begin_discard(conn *c, bool has_body) {
   }
 }
 
+// Looks at Content-Encoding. Returns 0, or the status to refuse with.
+static int begin_inflate(mw_request *req, const char **why) {
+  mw_coding coding = mw_coding_of(mw_request_header(req, MW_STR("content-encoding")));
+  if (coding == MW_CODING_IDENTITY) return 0;
+  if (coding == MW_CODING_UNKNOWN) {
+    mw_response_header(req, MW_STR("Accept-Encoding"), MW_STR("gzip, deflate"));
+    *why = "the body's Content-Encoding is not one that is read here: send it as gzip, as deflate or plain";
+    return 415;
+  }
+  req->inflate = mw_inflate_new(coding, req->body_max);
+  return 0;
+}
+
 static void begin_body(conn *c, bool more_is_here) {
   mw_request *req = c->req;
   const mw_route *route = req->match.route;
@@ -290,6 +310,12 @@ static void begin_body(conn *c, bool more_is_here) {
   req->body_done = !has_body;
   if (!has_body) {
     dispatch(req);
+    return;
+  }
+  const char *why = NULL;
+  int status = route->raw_body ? 0 : begin_inflate(req, &why);
+  if (status) {
+    response_refuse(req, status, why);
     return;
   }
   begin_body_deadline(c);
@@ -395,15 +421,9 @@ static bool take_head(conn *c, mw_str *data) {
 
 /* ---- the body ---- */
 
-static void deliver(conn *c, mw_str piece, bool end) {
+// Hands a piece over to who is there for it.
+static void hand_over(conn *c, mw_str piece, bool end) {
   mw_request *req = c->req;
-  req->body_seen += piece.len;
-  if (req->body_seen > req->body_max) {
-    req->gone_status = MW_ELIMIT;
-    if (req->discard) answer_no_route(req);
-    else response_refuse(req, 413, "the body is larger than this route takes");
-    return;
-  }
   if (end) {
     req->body_done = true;
     c->state = CONN_ANSWER;
@@ -417,6 +437,56 @@ static void deliver(conn *c, mw_str piece, bool end) {
   if (!end) return;
   if (req->discard) answer_no_route(req);
   else dispatch(req);
+}
+
+// What was read from the connection, still compressed perhaps.
+static void deliver(conn *c, mw_str piece, bool end) {
+  mw_request *req = c->req;
+  req->body_seen += piece.len;
+  if (req->body_seen > req->body_max) {
+    req->gone_status = MW_ELIMIT;
+    if (req->discard) answer_no_route(req);
+    else response_refuse(req, 413, "the body is larger than this route takes");
+  } else if (req->inflate) {
+    mw_inflate_feed(req->inflate, piece, end);
+    req->body_in = end;
+    if (end) c->body_due_ms = 0;
+  } else {
+    hand_over(c, piece, end);
+  }
+}
+
+// Takes one piece out of a compressed body. Returns false when this turn has had enough of it.
+static bool inflate_piece(conn *c) {
+  mw_request *req = c->req;
+  mw_str piece;
+  const char *why;
+  if (c->inflated >= MW_CONN_INFLATE_BYTES) {
+    c->again = true;
+    return false;
+  }
+  switch (mw_inflate_next(req->inflate, &piece, &why)) {
+    case MW_INFLATE_MORE: break;
+    case MW_INFLATE_PIECE:
+      c->inflated += piece.len;
+      hand_over(c, piece, false);
+      break;
+    case MW_INFLATE_DONE:
+      mw_inflate_free(req->inflate);
+      req->inflate = NULL;
+      hand_over(c, piece, true);
+      break;
+    case MW_INFLATE_LIMIT:
+      req->gone_status = MW_ELIMIT;
+      response_refuse(req, 413, "the body is larger than this route takes, once it is decompressed");
+      break;
+    case MW_INFLATE_ERROR:
+      req->gone_status = MW_EPROTOCOL;
+      why = mw_arena_strndup(&req->arena, why, strlen(why)); // it belongs to what goes away with the exchange
+      response_refuse(req, 400, why);
+      break;
+  }
+  return true;
 }
 
 static bool take_chunked(conn *c, mw_str *data) {
@@ -434,7 +504,9 @@ static bool take_chunked(conn *c, mw_str *data) {
 }
 
 static bool take_body(conn *c, mw_str *data) {
-  if (!data->len || c->req->paused) return false;
+  if (c->req->paused) return false;
+  if (c->req->inflate && !mw_inflate_is_hungry(c->req->inflate)) return inflate_piece(c);
+  if (!data->len) return false;
   set_body_deadline(c);
   if (c->req->head.chunked) return take_chunked(c, data);
   size_t n = data->len < c->body_left ? data->len : (size_t)c->body_left;
@@ -447,7 +519,7 @@ static bool take_body(conn *c, mw_str *data) {
 
 void conn_resume_body(conn *c) {
   if (c->req->want_continue) send_continue(c);
-  if (c->state == CONN_BODY) begin_body_deadline(c);
+  if (c->state == CONN_BODY && !c->req->body_in) begin_body_deadline(c);
   go_on(c);
 }
 
@@ -470,7 +542,7 @@ static size_t consume(conn *c, mw_str data) {
 static void check_ended(conn *c) {
   if (!c->input_ended || c->state == CONN_CLOSING) return;
   if (c->state == CONN_HEAD && !mw_stream_is_full(c->stream)) begin_closing(c);
-  else if (c->state == CONN_BODY && !c->req->paused) conn_cut(c, MW_ECLOSED);
+  else if (c->state == CONN_BODY && !c->req->paused && !c->req->body_in) conn_cut(c, MW_ECLOSED);
 }
 
 static void balance_reading(conn *c) {
@@ -483,6 +555,7 @@ static void balance_reading(conn *c) {
 
 static void process(conn *c, mw_str data, bool owned) {
   c->processing = c->corked = true;
+  c->inflated = 0;
   size_t used = consume(c, data);
   check_ended(c);
   c->corked = false;
@@ -494,8 +567,12 @@ static void process(conn *c, mw_str data, bool owned) {
   if (!c->in.len && c->in.cap) mw_buf_reset(&c->in, 4096);
   balance_reading(c);
   if (c->finish) {
-    c->finish = false;
+    c->finish = c->again = false;
     mw_stream_finish(c->stream, MW_CONN_LINGER_MS);
+  }
+  if (c->again) {
+    c->again = false;
+    go_on_later(c);
   }
 }
 

@@ -32,6 +32,8 @@ mw_request *request_acquire(conn *c) {
   req->match.status = 404;
   req->router = NULL;
   req->body_seen = req->body_max = 0;
+  req->inflate = NULL;
+  req->body_in = false;
   req->length_left = -1;
   req->data = NULL;
   return req;
@@ -48,6 +50,8 @@ static void request_free(mw_request *req) {
 void request_detach(mw_request *req) {
   conn *c = req->conn;
   req->conn = NULL;
+  mw_inflate_free(req->inflate);
+  req->inflate = NULL;
   if (req->refs > 1) memcpy(req->ip, c->ip, sizeof req->ip);
 }
 
@@ -140,7 +144,10 @@ int64_t mw_request_started_ns(const mw_request *req) { return req->started_ns; }
 
 bool mw_request_body_is_over(const mw_request *req) { return req->body_done; }
 
-void mw_request_pause(mw_request *req) { req->paused = true; }
+void mw_request_pause(mw_request *req) {
+  req->paused = true;
+  if (req->conn) req->conn->body_due_ms = 0; // now it is not the client who is waited for
+}
 
 void mw_request_resume(mw_request *req) {
   if (!req->paused) return;

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "http/chunked.h"
+#include "http/inflate.h"
 #include "http/parser.h"
 #include "http/server.h"
 #include "loop/listener.h"
@@ -22,6 +23,7 @@
 #define MW_CONN_FLUSH_BYTES (64 * 1024)   // gathered answers beyond this are written at once
 #define MW_CONN_COPY_BYTES (16 * 1024)    // bodies up to this are gathered with their heads
 #define MW_CONN_PUMP_BYTES (1024 * 1024)  // of a larger body only this much is handed to the stream at a time
+#define MW_CONN_INFLATE_BYTES (1024 * 1024) // of a compressed body only this much is taken out in one turn of the loop
 #define MW_CONN_LINGER_MS 2000
 #define MW_CONN_DISCARD_BYTES (64 * 1024) // of a body that nobody wants: read up to this, beyond it close
 #define MW_CONN_IP_TEXT MW_ADDRESS_TEXT
@@ -56,11 +58,12 @@ struct conn {
   mw_stream *stream;
   mw_request *req;
   conn_state state;
-  bool processing, corked, deferred, gone, input_ended, close_after, paused, reading_head, finish;
+  bool processing, corked, deferred, gone, input_ended, close_after, paused, reading_head, finish, again;
   mw_buf in;    // bytes that wait
   size_t scanned; // of the head that is coming in: how far mw_strict_scan got
   mw_chunked chunked;
   uint64_t body_left;
+  size_t inflated; // in this turn
   mw_buf pump; // rest of a large body
   size_t pump_at;
   mw_timer timer;
@@ -87,7 +90,9 @@ struct mw_request {
   mw_route_match match;
   mw_router *router; // the one `match` is from
   mw_buf body;
-  uint64_t body_seen, body_max;
+  uint64_t body_seen, body_max; // as sent
+  mw_inflate *inflate;          // NULL: the body is taken as it comes
+  bool body_in;                 // all of it was read, though not all came out of `inflate`
   mw_buf headers_out; // raw lines
   mw_str type;        // a Content-Type that mw_response_header gave
   int64_t length_left;
