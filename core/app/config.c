@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/listen.h"
 #include "base/duration.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "loop/address.h"
 
 const mw_config_option mw_config_options[MW_CONFIG_COUNT] = {
 #define OPTION(field, name, kind, fallback, low, high, alias, flag, value, secret, doc) \
@@ -217,16 +217,21 @@ int mw_config_workers(const mw_config *conf) {
 }
 
 int mw_config_check_access(const mw_config *conf, mw_err *err) {
-  mw_address address;
-  int rc = mw_address_parse(mw_str_from(conf->listen), &address, err);
-  if (rc) return mw_err_wrap(err, "listen (from %s)", conf->origins[MW_CONFIG_listen]);
-  if (*conf->token || mw_address_is_loopback(&address)) return 0;
-  return mw_err_set(err, MW_EDENIED,
-                    "listening on %s without a token would let anyone use the API. Set one:\n"
-                    "  moonwatch serve --listen %s --token \"$(openssl rand -hex 24)\"\n"
-                    "or keep the API on loopback and give plugin routes a listener of their own:\n"
-                    "  moonwatch serve --listen-app %s",
-                    conf->listen, conf->listen, conf->listen);
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    mw_address address;
+    if (!mw_listen_is_set(conf, tag)) continue;
+    int rc = mw_listen_address(conf, tag, &address, err);
+    if (rc) return rc;
+    if (*conf->token || mw_listen_kinds[tag].faces_world || mw_address_is_loopback(&address)) continue;
+    const char *text = conf->texts[mw_listen_kinds[tag].option], *flag = mw_config_options[mw_listen_kinds[tag].option].flag;
+    return mw_err_set(err, MW_EDENIED,
+                      "listening on %s without a token would let anyone use the API. Set one:\n"
+                      "  moonwatch serve --%s %s --token \"$(openssl rand -hex 24)\"\n"
+                      "or keep it on loopback and give plugin routes a listener of their own:\n"
+                      "  moonwatch serve --listen-app %s",
+                      text, flag, text, text);
+  }
+  return 0;
 }
 
 // ---- to another process ----

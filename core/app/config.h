@@ -49,6 +49,11 @@ typedef enum mw_config_kind {
   X(listen, "listen", STR, "127.0.0.1:9400", 0, 0, NULL, "listen", "ADDR", false, "Address of the main listener")                 \
   X(listen_app, "listen_app", STR, "", 0, 0, NULL, "listen-app", "ADDR", false,                                                   \
     "A listener of its own for plugin routes; it answers nothing else but probes")                                                \
+  X(listen_api, "listen_api", STR, "", 0, 0, NULL, "listen-api", "ADDR", false,                                                   \
+    "A listener of its own for /api; the main one answers it no more")                                                            \
+  X(listen_ops, "listen_ops", STR, "", 0, 0, NULL, "listen-ops", "ADDR", false,                                                   \
+    "A listener of its own for /ops and /metrics; the main one answers them no more")                                             \
+  X(listen_mode, "listen_mode", STR, "0600", 0, 0, NULL, NULL, NULL, false, "Mode of Unix sockets that listen, in octal")         \
   X(data, "data", STR, "data", 0, 0, NULL, "data", "DIR", false, "Folder for databases and the control socket")                   \
   X(plugins, "plugins", STR, "plugins", 0, 0, NULL, "plugins", "DIR", false, "Folder with the plugins")                           \
   X(database, "database", STR, "sqlite", 0, 0, "DATABASE_URL", "database", "URL", true,                                           \
@@ -149,7 +154,8 @@ int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, 
 void mw_config_add_json(const mw_config *conf, const mw_config_option *option, mw_buf *out);
 /** Appends a value for people; secrets are masked (of a URL only its password). */
 void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out);
-/** Refuses to listen beyond loopback without a token (MW_EDENIED, with the command that fixes it). */
+/** Refuses a listener that answers more than plugin routes beyond loopback without a token (MW_EDENIED, with the command that fixes
+ *  it). */
 int mw_config_check_access(const mw_config *conf, mw_err *err);
 /** Returns the number of workers: as configured, or one a core that this process may use; at most 64. */
 int mw_config_workers(const mw_config *conf);

@@ -10,8 +10,8 @@
 #include "app/cli.h"
 #include "app/config.h"
 #include "app/config_file.h"
+#include "app/listen.h"
 #include "base/log.h"
-#include "loop/address.h"
 
 #define ENV_PREFIX "MOONWATCH_"
 #define MAX_SECRET_BYTES 65536
@@ -142,9 +142,20 @@ static int refuse(const mw_config *conf, size_t option, mw_err *err, const char 
                     o->secret ? "" : conf->texts[option], o->secret ? "" : "'");
 }
 
+static int check_listeners(const mw_config *conf, mw_err *err) {
+  mw_address address;
+  unsigned mode;
+  if (!mw_listen_parse_mode(conf->listen_mode, &mode))
+    return refuse(conf, MW_CONFIG_listen_mode, err, "is a mode in octal, such as 0660");
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    bool is_needed = tag == MW_LISTENER_MAIN;
+    if ((is_needed || mw_listen_is_set(conf, tag)) && mw_listen_address(conf, tag, &address, err)) return MW_ECONFIG;
+  }
+  return 0;
+}
+
 static int check(const mw_config *conf, mw_err *err) {
   mw_log_level level;
-  mw_address address;
   if (!mw_log_level_parse(mw_str_from(conf->log_level), &level))
     return refuse(conf, MW_CONFIG_log_level, err, "is debug, info, warn or error");
   if (strcmp(conf->log_format, "auto") && strcmp(conf->log_format, "json") && strcmp(conf->log_format, "pretty"))
@@ -160,14 +171,7 @@ static int check(const mw_config *conf, mw_err *err) {
   if (!*conf->plugins) return refuse(conf, MW_CONFIG_plugins, err, "is a folder");
   if (conf->lua_hard_limit <= conf->lua_soft_limit)
     return refuse(conf, MW_CONFIG_lua_hard_limit, err, "must be longer than lua.soft_limit");
-  static const size_t listeners[] = {MW_CONFIG_listen, MW_CONFIG_listen_app};
-  for (int i = 0; i < 2; i++) {
-    const char *text = conf->texts[listeners[i]];
-    if (!*text && listeners[i] == MW_CONFIG_listen_app) continue;
-    if (mw_address_parse(mw_str_from(text), &address, err))
-      return mw_err_wrap(err, "%s (from %s)", mw_config_options[listeners[i]].name, conf->origins[listeners[i]]), MW_ECONFIG;
-  }
-  return 0;
+  return check_listeners(conf, err);
 }
 
 int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err) {

@@ -43,15 +43,14 @@ int mw_runtime_push_boot(lua_State *L) {
   return 1;
 }
 
-// Calls boot.<function>(has_app_listener), which returns whether all is well and a text.
-static int call_boot(mw_vm *vm, const char *function, bool has_app_listener, mw_buf *text, mw_err *err) {
+// Calls boot.<function>(), which returns whether all is well and a text.
+static int call_boot(mw_vm *vm, const char *function, mw_buf *text, mw_err *err) {
   lua_State *L = mw_vm_lua(vm);
   lua_pushcfunction(L, mw_runtime_push_boot);
   lua_pushlightuserdata(L, (void *)function);
   int rc = mw_vm_call(vm, 1, 1, err);
   if (rc) return rc;
-  lua_pushboolean(L, has_app_listener);
-  if ((rc = mw_vm_call(vm, 1, 2, err))) return rc;
+  if ((rc = mw_vm_call(vm, 0, 2, err))) return rc;
   mw_str result;
   result.ptr = lua_tolstring(L, -1, &result.len);
   mw_buf_reset(text, SIZE_MAX);
@@ -73,7 +72,7 @@ int mw_runtime_load_vm(const mw_config *conf, mw_host *host, uint64_t generation
   mw_vm_set_loading(vm, true);
   mw_bind_runtime_set_files(vm, files);
   mw_buf_reset(text, SIZE_MAX);
-  rc = call_boot(vm, function, conf->listen_app[0] != 0, text, err);
+  rc = call_boot(vm, function, text, err);
   mw_bind_runtime_set_files(vm, NULL);
   mw_vm_set_loading(vm, false);
   if (rc) mw_vm_free(vm);

@@ -37,7 +37,6 @@ void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker) {
 }
 
 static void write_addresses(mw_runtime *rt) {
-  static const char *const names[MW_LISTENERS] = {"main", "app", "control"};
   mw_buf path = MW_BUF_INIT, text = MW_BUF_INIT, temporary = MW_BUF_INIT;
   mw_buf_printf(&path, "%s/addresses", rt->conf->data);
   mw_buf_printf(&temporary, "%s.new", path.ptr);
@@ -46,8 +45,8 @@ static void write_addresses(mw_runtime *rt) {
     char shown[MW_ADDRESS_TEXT];
     if (rt->fds.listeners[tag][0] < 0 || mw_listener_address(rt->fds.listeners[tag][0], &address)) continue;
     mw_address_format(&address, shown);
-    mw_buf_printf(&text, "%s %s\n", names[tag], shown);
-    mw_log(MW_LOG_INFO, "http", "listening", MW_LOG_S("listener", names[tag]), MW_LOG_S("address", shown));
+    mw_buf_printf(&text, "%s %s\n", mw_listen_kinds[tag].name, shown);
+    mw_log(MW_LOG_INFO, "http", "listening", MW_LOG_S("listener", mw_listen_kinds[tag].name), MW_LOG_S("address", shown));
   }
   FILE *file = fopen(temporary.ptr, "w");
   if (file) {
@@ -64,7 +63,7 @@ static int open_control(mw_runtime *rt, mw_err *err) {
   mw_address address;
   mw_buf_printf(&text, "unix:%s/moonwatch.sock", rt->conf->data);
   int rc = mw_address_parse(mw_buf_str(&text), &address, err);
-  if (!rc) rc = mw_listener_bind(&address, false, &rt->fds.listeners[MW_LISTENER_CONTROL][0], err);
+  if (!rc) rc = mw_listener_bind(&address, NULL, &rt->fds.listeners[MW_LISTENER_CONTROL][0], err);
   mw_buf_deinit(&text);
   return rc;
 }

@@ -7,18 +7,16 @@
 #include <stdbool.h>
 
 #include "app/config.h"
+#include "app/listen.h"
 #include "base/err.h"
 
 /** Workers of one process. */
 #define MW_MAX_WORKERS 64
 
-/** Surfaces; also the tags of mw_server_listen. */
-enum { MW_LISTENER_MAIN, MW_LISTENER_APP, MW_LISTENER_CONTROL, MW_LISTENERS };
-
 /** Descriptors the runtime takes. The control socket is its own business: DATA/moonwatch.sock. */
 typedef struct mw_runtime_fds {
   int workers;                               /**< How many workers to run. */
-  int listeners[MW_LISTENERS][MW_MAX_WORKERS]; /**< One a worker; -1: none (a Unix socket has one, for worker 0). */
+  int listeners[MW_LISTENERS][MW_MAX_WORKERS]; /**< One a worker; -1: none. */
   int supervisor; /**< -1: none. End of file means the supervisor is gone: drain and return. One byte is written to it when the server
                        is ready. */
 } mw_runtime_fds;

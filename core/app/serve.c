@@ -73,40 +73,44 @@ static int pack_config(const mw_config *conf, mw_err *err) {
   return mw_err_set(err, -errno, "hand over the configuration: %s", strerror(errno));
 }
 
-static void list_fds(const int *fds, int workers, char text[FD_LIST]) {
-  size_t n = 0;
-  text[0] = '-';
-  text[1] = 0;
+static void list_fds(const char *name, const int *fds, int workers, char text[FD_LIST]) {
+  size_t n = (size_t)snprintf(text, FD_LIST, "%s", name);
   for (int i = 0; i < workers && n < FD_LIST - 12; i++)
-    if (fds[i] >= 0) n += (size_t)snprintf(text + n, FD_LIST - n, "%s%d", n ? "," : "", fds[i]);
+    n += (size_t)snprintf(text + n, FD_LIST - n, "%c%d", i ? ',' : '=', fds[i]);
 }
 
 static void keep_over_exec(int fd) {
   if (fd >= 0) fcntl(fd, F_SETFD, 0);
 }
 
+// Adds "name=fd,fd" to `argv` for each listener that is there.
+static void list_listeners(const mw_runtime_fds *fds, char texts[MW_LISTENERS][FD_LIST], char *argv[]) {
+  int count = 0;
+  for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    if (fds->listeners[tag][0] < 0) continue;
+    for (int i = 0; i < fds->workers; i++) keep_over_exec(fds->listeners[tag][i]);
+    list_fds(mw_listen_kinds[tag].name, fds->listeners[tag], fds->workers, texts[tag]);
+    argv[count++] = texts[tag];
+  }
+}
+
 // Between fork and exec of a single-threaded parent. The child leaves the terminal's process group, because ^C is for the
 // supervisor alone, which then drains it.
 static void become_server(const mw_runtime_fds *fds, pid_t parent, int config_fd, int pair_fd) {
-  char config[16], pair[16], workers[16], main_fds[FD_LIST], app_fds[FD_LIST];
+  char config[16], pair[16], workers[16], listeners[MW_LISTENERS][FD_LIST];
+  char *argv[MW_LISTENERS + 6] = {"moonwatch", "__serve", config, pair, workers};
   sigset_t none;
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(MW_EXIT_FAILED);
   setpgid(0, 0);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  for (int i = 0; i < fds->workers; i++) {
-    keep_over_exec(fds->listeners[MW_LISTENER_MAIN][i]);
-    keep_over_exec(fds->listeners[MW_LISTENER_APP][i]);
-  }
   keep_over_exec(config_fd);
   keep_over_exec(pair_fd);
   snprintf(config, sizeof config, "%d", config_fd);
   snprintf(pair, sizeof pair, "%d", pair_fd);
   snprintf(workers, sizeof workers, "%d", fds->workers);
-  list_fds(fds->listeners[MW_LISTENER_MAIN], fds->workers, main_fds);
-  list_fds(fds->listeners[MW_LISTENER_APP], fds->workers, app_fds);
-  char *const argv[] = {"moonwatch", "__serve", config, pair, workers, main_fds, app_fds, NULL};
+  list_listeners(fds, listeners, argv + 5);
   execv("/proc/self/exe", argv);
   _exit(127);
 }
@@ -147,14 +151,21 @@ static int take_config(int fd, mw_config *conf, mw_err *err) {
 }
 
 static void take_fds(const char *text, int *fds) {
-  for (int i = 0; i < MW_MAX_WORKERS; i++) fds[i] = -1;
-  if (strcmp(text, "-") == 0) return;
   char *end;
   for (int i = 0; i < MW_MAX_WORKERS; i++, text = end + 1) {
     fds[i] = (int)strtol(text, &end, 10);
     fcntl(fds[i], F_SETFD, FD_CLOEXEC);
     if (*end != ',') break;
   }
+}
+
+// Takes "name=fd,fd"; false for a listener that this version does not know.
+static bool take_listener(const char *text, mw_runtime_fds *fds) {
+  size_t len = strcspn(text, "=");
+  int tag = text[len] ? mw_listen_find(mw_str_of(text, len)) : -1;
+  if (tag < 0) return false;
+  take_fds(text + len + 1, fds->listeners[tag]);
+  return true;
 }
 
 static int run_serve_child(mw_cli *cli) {
@@ -167,9 +178,9 @@ static int run_serve_child(mw_cli *cli) {
   fds.workers = atoi(cli->argv[2]);
   if (fds.workers < 1 || fds.workers > MW_MAX_WORKERS) return mw_cli_usage_error(cli, "this command is the supervisor's");
   fcntl(fds.supervisor, F_SETFD, FD_CLOEXEC);
-  take_fds(cli->argv[3], fds.listeners[MW_LISTENER_MAIN]);
-  take_fds(cli->argv[4], fds.listeners[MW_LISTENER_APP]);
-  take_fds("-", fds.listeners[MW_LISTENER_CONTROL]);
+  memset(fds.listeners, -1, sizeof fds.listeners);
+  for (int i = 3; i < cli->argc; i++)
+    if (!take_listener(cli->argv[i], &fds)) return mw_cli_usage_error(cli, "this command is the supervisor's");
   mw_serve_configure_log(&conf);
   int code = mw_serve(&conf, &fds);
   mw_config_deinit(&conf);
@@ -178,10 +189,10 @@ static int run_serve_child(mw_cli *cli) {
 
 const mw_command mw_command_serve_child = {
     .name = "__serve",
-    .args = "CONFIG PAIR WORKERS MAIN APP",
+    .args = "CONFIG PAIR WORKERS LISTENER…",
     .summary = "Serve with descriptors of a supervisor",
-    .min_args = 5,
-    .max_args = 5,
+    .min_args = 4,
+    .max_args = 3 + MW_LISTENERS,
     .is_hidden = true,
     .run = run_serve_child,
 };

@@ -2,6 +2,7 @@
 #include "app/sockets.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -25,9 +26,9 @@ void mw_sockets_close(mw_runtime_fds *fds) {
 // SO_REUSEPORT would let two servers of one user share a port unseen, each getting half of the connections. So the address is
 // first bound without it.
 static int probe(const mw_address *address, mw_err *err) {
-  int fd, rc;
-  if (address->storage.ss_family == AF_UNIX || mw_address_port(address) == 0) return 0;
-  rc = mw_listener_bind(address, false, &fd, err);
+  int fd;
+  if (mw_address_port(address) == 0) return 0;
+  int rc = mw_listener_bind(address, NULL, &fd, err);
   if (!rc) close(fd);
   return rc;
 }
@@ -48,11 +49,19 @@ static bool is_our_last(const mw_config *conf, const mw_address *address) {
   return found;
 }
 
-static int probe_patiently(const mw_config *conf, const mw_address *address, mw_err *err) {
+static int bind_first(const mw_config *conf, const mw_address *address, int *fds, mw_err *err) {
+  mw_listener_bind_opts opts = {.reuseport = true};
+  bool is_unix = address->storage.ss_family == AF_UNIX;
+  if (is_unix) mw_listen_parse_mode(conf->listen_mode, &opts.mode);
+  int rc = is_unix ? 0 : probe(address, err);
+  return rc ? rc : mw_listener_bind(address, &opts, &fds[0], err);
+}
+
+static int bind_patiently(const mw_config *conf, const mw_address *address, int *fds, mw_err *err) {
   int64_t give_up_ms = mw_clock_mono_ms() + conf->drain_timeout + 1000;
   bool said = false;
   int rc;
-  while ((rc = probe(address, err)) == -EADDRINUSE && is_our_last(conf, address) && mw_clock_mono_ms() < give_up_ms) {
+  while ((rc = bind_first(conf, address, fds, err)) == -EADDRINUSE && is_our_last(conf, address) && mw_clock_mono_ms() < give_up_ms) {
     if (!said)
       mw_log(MW_LOG_WARN, "supervisor", "the server before is still there; waiting until it has drained",
              MW_LOG_I("at_most_ms", conf->drain_timeout));
@@ -62,15 +71,21 @@ static int probe_patiently(const mw_config *conf, const mw_address *address, mw_
   return rc;
 }
 
-static int open_listener(const mw_config *conf, size_t option, int *fds, int workers, mw_err *err) {
+// The kernel spreads TCP connections over sockets of one address; a Unix path has one socket, which all workers accept on.
+static int add_socket(const mw_address *address, int first, int *fd, mw_err *err) {
+  if (address->storage.ss_family != AF_UNIX) return mw_listener_bind(address, &(mw_listener_bind_opts){.reuseport = true}, fd, err);
+  *fd = fcntl(first, F_DUPFD_CLOEXEC, 0);
+  return *fd < 0 ? mw_err_set(err, -errno, "share the socket: %s", strerror(errno)) : 0;
+}
+
+static int open_listener(const mw_config *conf, int tag, int *fds, int workers, mw_err *err) {
   mw_address address;
-  int rc = mw_address_parse(mw_str_from(conf->texts[option]), &address, err);
-  if (!rc) rc = probe_patiently(conf, &address, err);
-  bool is_unix = address.storage.ss_family == AF_UNIX;
-  for (int i = 0; !rc && i < (is_unix ? 1 : workers); i++) {
-    rc = mw_listener_bind(&address, !is_unix, &fds[i], err);
-    if (!rc && i == 0) rc = mw_listener_address(fds[0], &address);
-  }
+  int rc = mw_listen_address(conf, tag, &address, err);
+  if (rc) return rc;
+  rc = bind_patiently(conf, &address, fds, err);
+  if (!rc) rc = mw_listener_address(fds[0], &address);
+  for (int i = 1; !rc && i < workers; i++) rc = add_socket(&address, fds[0], &fds[i], err);
+  int option = mw_listen_kinds[tag].option;
   return rc ? (mw_err_wrap(err, "%s (from %s)", mw_config_options[option].name, conf->origins[option]), rc) : 0;
 }
 
@@ -79,9 +94,9 @@ int mw_sockets_open(const mw_config *conf, mw_runtime_fds *fds, mw_err *err) {
   fds->supervisor = -1;
   for (int tag = 0; tag < MW_LISTENERS; tag++)
     for (int i = 0; i < MW_MAX_WORKERS; i++) fds->listeners[tag][i] = -1;
-  int rc = open_listener(conf, MW_CONFIG_listen, fds->listeners[MW_LISTENER_MAIN], fds->workers, err);
-  if (!rc && *conf->listen_app)
-    rc = open_listener(conf, MW_CONFIG_listen_app, fds->listeners[MW_LISTENER_APP], fds->workers, err);
+  int rc = 0;
+  for (int tag = 0; tag < MW_LISTENERS && !rc; tag++)
+    if (mw_listen_is_set(conf, tag)) rc = open_listener(conf, tag, fds->listeners[tag], fds->workers, err);
   if (rc) mw_sockets_close(fds);
   return rc;
 }

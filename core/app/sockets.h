@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The listening sockets of a server: one SO_REUSEPORT socket a worker and listener, bound by the supervisor, which keeps them for its
-// life, so that connections wait in the backlog while the server is started again.
+// The listening sockets of a server: one SO_REUSEPORT socket a worker and listener (of a Unix path the same one for all), bound by the
+// supervisor, which keeps them for its life, so that connections wait in the backlog while the server is started again.
 
 #include "app/config.h"
 #include "app/runtime.h"
 
-/** Binds listen and listen_app for every worker; a port 0 becomes the same port for all. An address that the last server of the same
+/** Binds every configured listener for every worker; a port 0 becomes the same port for all. An address that the last server of the same
  *  data folder still holds is waited for (at most the drain time). Returns 0, or the code of what failed with nothing left open. */
 int mw_sockets_open(const mw_config *conf, mw_runtime_fds *fds, mw_err *err);
 void mw_sockets_close(mw_runtime_fds *fds);

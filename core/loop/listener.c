@@ -47,14 +47,14 @@ static void remove_stale_socket(const mw_address *address) {
   if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && !is_answered(address)) unlink(path);
 }
 
-static void set_options(int fd, const mw_address *address, bool reuseport) {
+static void set_options(int fd, const mw_address *address, const mw_listener_bind_opts *opts) {
   int on = 1;
   if (address->storage.ss_family == AF_UNIX) {
     fchmod(fd, 0600); // Linux gives the file the mode that the socket has when it is bound
     return;
   }
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (reuseport) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+  if (opts->reuseport) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); // accepted sockets inherit it
 }
 
@@ -70,17 +70,19 @@ static int explain(const mw_address *address, int code, mw_err *err) {
   }
 }
 
-int mw_listener_bind(const mw_address *address, bool reuseport, int *fd, mw_err *err) {
+int mw_listener_bind(const mw_address *address, const mw_listener_bind_opts *opts, int *fd, mw_err *err) {
+  static const mw_listener_bind_opts defaults;
   int family = address->storage.ss_family;
   int sock = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (sock < 0) return explain(address, -errno, err);
-  set_options(sock, address, reuseport);
+  set_options(sock, address, opts ? opts : &defaults);
   if (family == AF_UNIX) remove_stale_socket(address);
   if (bind(sock, (const struct sockaddr *)&address->storage, address->len) || listen(sock, BACKLOG)) {
     int code = -errno;
     close(sock);
     return explain(address, code, err);
   }
+  if (family == AF_UNIX && opts && opts->mode) chmod(((const struct sockaddr_un *)&address->storage)->sun_path, opts->mode);
   *fd = sock;
   return 0;
 }

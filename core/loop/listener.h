@@ -3,7 +3,7 @@
 
 // mw_listener: accepts connections. Binding is apart from listening, because the supervisor binds and the server listens.
 //
-//   int fd; mw_listener_bind(&address, true, &fd, &err);
+//   int fd; mw_listener_bind(&address, &(mw_listener_bind_opts){.reuseport = true}, &fd, &err);
 //   mw_listener *l; mw_listener_open(loop, fd, &opts, &l);
 
 #include <stdbool.h>
@@ -25,9 +25,14 @@ typedef struct mw_listener_opts {
   void *arg;
 } mw_listener_opts;
 
-/** Makes a bound, listening socket (close-on-exec, backlog 1024); `reuseport` lets several share the address. For a Unix path a
- *  stale socket file that nobody answers on is replaced, and `mode` 0600 is set. `port in use` is said in the error's words. */
-int mw_listener_bind(const mw_address *address, bool reuseport, int *fd, mw_err *err);
+typedef struct mw_listener_bind_opts {
+  bool reuseport; /**< Several sockets may share the address. */
+  unsigned mode;  /**< Of a Unix socket's file. 0: 0600. */
+} mw_listener_bind_opts;
+
+/** Makes a bound, listening socket (close-on-exec, backlog 1024); `opts` may be NULL. For a Unix path a stale socket file that nobody
+ *  answers on is replaced. `port in use` is said in the error's words. */
+int mw_listener_bind(const mw_address *address, const mw_listener_bind_opts *opts, int *fd, mw_err *err);
 /** Takes `fd` and accepts on it. */
 int mw_listener_open(mw_loop *loop, int fd, const mw_listener_opts *opts, mw_listener **out);
 /** Stops and restarts accepting (connections wait in the backlog meanwhile). */

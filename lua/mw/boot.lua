@@ -10,8 +10,18 @@ local runtime = require "mw._runtime"
 
 local M = {}
 
--- Listener tags, as in core/app/runtime.h.
-local MAIN, APP, CONTROL = 0, 1, 2
+-- Listener tags, as in core/app/listen.h.
+local tags = { main = 0, app = 1, api = 2, ops = 3, control = 4 }
+
+-- The listeners that have an address of their own, by name; what they answer, the main one does not.
+local function split_listeners()
+  local split = {}
+  for _, name in ipairs { "app", "api", "ops" } do
+    local address = runtime.config("listen_" .. name)
+    split[name] = address ~= nil and address ~= ""
+  end
+  return split
+end
 
 local function joined(...)
   local list = {}
@@ -21,12 +31,14 @@ local function joined(...)
   return list
 end
 
-local function build_routes(has_app_listener)
+local function build_routes(split)
   local api, http, reserved = require "mw.api", require "mw.http.routes", require("mw.routes").reserved
-  local plugin_routes = registry.routes
-  http.build(MAIN, has_app_listener and api.routes("main") or joined(api.routes("main"), reserved(), plugin_routes))
-  http.build(CONTROL, api.routes("control"))
-  if has_app_listener then http.build(APP, joined(api.routes("app"), plugin_routes)) end
+  local main = api.routes("main", split)
+  http.build(tags.main, split.app and main or joined(main, reserved(), registry.routes))
+  http.build(tags.control, api.routes("control", split))
+  if split.app then http.build(tags.app, joined(api.routes("app", split), registry.routes)) end
+  if split.api then http.build(tags.api, api.routes("api", split)) end
+  if split.ops then http.build(tags.ops, api.routes("ops", split)) end
 end
 
 local function log_failure(failure)
@@ -36,33 +48,34 @@ local function log_failure(failure)
   }, failure.plugin)
 end
 
-local function load(has_app_listener)
-  registry.app_listener = has_app_listener
+local function load()
+  local split = split_listeners()
+  registry.app_listener = split.app
   local ok, report = loader.load_all()
   if not ok then return false, report end
-  local built, err = xpcall(build_routes, debug.traceback, has_app_listener)
+  local built, err = xpcall(build_routes, debug.traceback, split)
   if not built then loader.add_problem(report, err) end
   return built, report
 end
 
 --- Loads all plugins and builds the routes. Returns whether all is well, and the report (see mw._loader.load_all) as JSON.
-function M.load(has_app_listener)
-  local ok, report = load(has_app_listener)
+function M.load()
+  local ok, report = load()
   for _, failure in ipairs(report.errors) do log_failure(failure) end
   return ok, json.encode(report)
 end
 
 --- The same for `moonwatch check --json`: nothing is logged.
-function M.check_json(has_app_listener)
-  local ok, report = load(has_app_listener)
+function M.check_json()
+  local ok, report = load()
   return ok, json.encode(report)
 end
 
 local function counted(n, word) return n .. " " .. word .. (n == 1 and "" or "s") end
 
 --- The same for `moonwatch check`: the report in words.
-function M.check(has_app_listener)
-  local ok, report = load(has_app_listener)
+function M.check()
+  local ok, report = load()
   local lines, declared = {}, 0
   for _, plugin in ipairs(report.plugins) do
     lines[#lines + 1] = plugin.file

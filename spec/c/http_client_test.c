@@ -671,7 +671,7 @@ static void test_an_early_refusal_of_a_large_body_is_heard(void) {
   mw_loop_turn(loop, false);
   int fd;
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &plain.address, NULL), 0);
-  CHECK_INT(mw_listener_bind(&plain.address, false, &fd, NULL), 0);
+  CHECK_INT(mw_listener_bind(&plain.address, NULL, &fd, NULL), 0);
   CHECK_INT(mw_listener_address(fd, &plain.address), 0);
   mw_listener_opts opts = {.on_accept = on_accept_refusing, .arg = &plain};
   CHECK_INT(mw_listener_open(loop, fd, &opts, &plain.listener), 0);

@@ -71,7 +71,7 @@ static void open_site(site *s) {
   *s = (site){.loop = mw_loop_new("spec")};
   s->host = mw_http_host_new(s->loop, &(mw_http_host_opts){.development = true});
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &address, &err), 0);
-  CHECK_INT(mw_listener_bind(&address, false, &fd, &err), 0);
+  CHECK_INT(mw_listener_bind(&address, NULL, &fd, &err), 0);
   CHECK_INT(mw_listener_address(fd, &address), 0);
   s->port = mw_address_port(&address);
   CHECK_INT(mw_http_host_listen(s->host, fd, NULL, 0, &err), 0);

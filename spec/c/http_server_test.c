@@ -168,7 +168,7 @@ static void open_site(site *s, const mw_server_conf *conf) {
   add(s, "POST", "/early", REFUSE_EARLY, (mw_route){.stream = true});
   mw_server_set_router(s->server, 1, s->router);
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &address, &err), 0);
-  CHECK_INT(mw_listener_bind(&address, false, &fd, &err), 0);
+  CHECK_INT(mw_listener_bind(&address, NULL, &fd, &err), 0);
   CHECK_INT(mw_listener_address(fd, &address), 0);
   s->port = mw_address_port(&address);
   CHECK_INT(mw_server_listen(s->server, fd, NULL, 1), 0);
@@ -921,7 +921,7 @@ static void test_tls_connections_are_served_the_same(void) {
   CHECK_INT(mw_tls_client_new(&(mw_tls_client_opts){.ca_file = cert}, &client_tls, &err), 0);
   mw_stream_connect_opts opts = {.tls = client_tls, .server_name = "127.0.0.1"};
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &opts.address, &err), 0);
-  CHECK_INT(mw_listener_bind(&opts.address, false, &fd, &err), 0);
+  CHECK_INT(mw_listener_bind(&opts.address, NULL, &fd, &err), 0);
   CHECK_INT(mw_listener_address(fd, &opts.address), 0);
   CHECK_INT(mw_server_listen(s.server, fd, server_tls, 1), 0);
   CHECK_INT(mw_stream_connect(s.loop, &opts, on_tls_open, &c, &stream), 0);

@@ -99,7 +99,7 @@ static void listen_on(transport kind) {
   int fd;
   snprintf(text, sizeof text, kind == UNIX ? "unix:%s/socket" : "127.0.0.1:0", dir);
   CHECK_INT(mw_address_parse(mw_str_from(text), &w.address, &err), 0);
-  CHECK_INT(mw_listener_bind(&w.address, false, &fd, &err), 0);
+  CHECK_INT(mw_listener_bind(&w.address, NULL, &fd, &err), 0);
   if (kind != UNIX) CHECK_INT(mw_listener_address(fd, &w.address), 0);
   mw_listener_opts opts = {.tls = w.server_tls, .on_accept = on_accept};
   CHECK_INT(mw_listener_open(w.loop, fd, &opts, &w.listener), 0);
@@ -604,7 +604,7 @@ static void test_a_listener_takes_no_more_than_its_limit_until_one_is_released(v
   accepted_count = 0;
   int fd;
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &w.address, NULL), 0);
-  CHECK_INT(mw_listener_bind(&w.address, true, &fd, NULL), 0);
+  CHECK_INT(mw_listener_bind(&w.address, &(mw_listener_bind_opts){.reuseport = true}, &fd, NULL), 0);
   CHECK_INT(mw_listener_address(fd, &w.address), 0);
   mw_listener_opts opts = {.max_connections = 2, .on_accept = on_accept_many};
   mw_listener *l;
@@ -643,17 +643,17 @@ static void test_an_address_in_use_and_a_stale_socket_file_are_told_apart(void) 
   int fd, second;
   mw_err err = {0};
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &tcp, NULL), 0);
-  CHECK_INT(mw_listener_bind(&tcp, false, &fd, NULL), 0);
+  CHECK_INT(mw_listener_bind(&tcp, NULL, &fd, NULL), 0);
   CHECK_INT(mw_listener_address(fd, &tcp), 0);
-  CHECK_INT(mw_listener_bind(&tcp, false, &second, &err), -EADDRINUSE);
+  CHECK_INT(mw_listener_bind(&tcp, NULL, &second, &err), -EADDRINUSE);
   CHECK(strstr(err.text, "in use by another program"));
   close(fd);
   snprintf(text, sizeof text, "unix:%s/stale", dir);
   CHECK_INT(mw_address_parse(mw_str_from(text), &local, NULL), 0);
-  CHECK_INT(mw_listener_bind(&local, false, &fd, &err), 0);
-  CHECK_INT(mw_listener_bind(&local, false, &second, &err), -EADDRINUSE);
+  CHECK_INT(mw_listener_bind(&local, NULL, &fd, &err), 0);
+  CHECK_INT(mw_listener_bind(&local, NULL, &second, &err), -EADDRINUSE);
   close(fd); // the file stays, nobody answers
-  CHECK_INT(mw_listener_bind(&local, false, &second, &err), 0);
+  CHECK_INT(mw_listener_bind(&local, NULL, &second, &err), 0);
   close(second);
   unlink(text + 5);
 }

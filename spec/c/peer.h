@@ -80,7 +80,7 @@ static inline void open_server(server *s, mw_tls_context *tls) {
   int fd;
   memset(s, 0, sizeof *s);
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &s->address, NULL), 0);
-  CHECK_INT(mw_listener_bind(&s->address, false, &fd, NULL), 0);
+  CHECK_INT(mw_listener_bind(&s->address, NULL, &fd, NULL), 0);
   CHECK_INT(mw_listener_address(fd, &s->address), 0);
   mw_listener_opts opts = {.tls = tls, .on_accept = on_accept, .arg = s};
   CHECK_INT(mw_listener_open(loop, fd, &opts, &s->listener), 0);

@@ -67,10 +67,11 @@ end
 local function read_addresses(self)
   local text = posix.read_file(self.data .. "/addresses")
   if not text then return nil end
-  self.addresses = {}
-  for name, address in text:gmatch("(%w+) (%S+)") do self.addresses[name] = address end
-  self.port = tonumber((self.addresses.main or ""):match(":(%d+)$"))
-  self.app_port = tonumber((self.addresses.app or ""):match(":(%d+)$"))
+  self.addresses, self.ports = {}, {}
+  for name, address in text:gmatch("(%w+) (%S+)") do
+    self.addresses[name], self.ports[name] = address, tonumber(address:match(":(%d+)$"))
+  end
+  self.port, self.app_port = self.ports.main, self.ports.app
   return self.port
 end
 

@@ -5,7 +5,7 @@
 -- With a token configured, "key" surfaces want `Authorization: Bearer TOKEN` (compared in constant time).
 --
 -- Without one the server is for this machine only, and a web page must not be able to reach it through the visitor's browser:
---   * the peer is a loopback address,
+--   * the peer is a loopback address, or came through a Unix socket,
 --   * `Host` is a loopback name (localhost, 127.0.0.1, [::1]), else a foreign name was pointed at us,
 --   * `Origin`, when a browser sends one, is a loopback name too,
 --   * a request that changes something has a content type that no HTML form can send, such as application/json.
@@ -42,6 +42,7 @@ end
 
 function M.is_loopback_address(ip)
   if not ip then return false end
+  if ip == "unix" then return true end
   ip = ip:gsub("^::ffff:", "")
   return ip == "::1" or ip:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end

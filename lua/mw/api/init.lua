@@ -2,9 +2,13 @@
 
 --- The built-in surfaces, as lists of routes for the HTTP server. lua/mw/boot.lua puts them before the plugins' routes.
 --
---   api.routes("main")       everything: sidecar, /api/v1, probes, /ops
---   api.routes("control")    the same, without asking who is there: DATA/moonwatch.sock is only its owner's
---   api.routes("app")        probes only: the listener for plugin routes that faces the world
+--   api.routes("main", split)      what has no listener of its own: split = {app = bool, api = bool, ops = bool}, none without
+--   api.routes("api", split)       /api, and whatever has no other home
+--   api.routes("ops", split)       /ops and /metrics
+--   api.routes("control", split)   everything, without asking who is there: DATA/moonwatch.sock is only its owner's
+--   api.routes("app", split)       probes only: the listener for plugin routes that faces the world
+--
+-- Every listener answers the probes.
 
 local executions = require "mw.api.executions"
 local openapi = require "mw.api.openapi"
@@ -24,9 +28,27 @@ all[#all + 1] = openapi.endpoint(all)
 --- Endpoints with their documents.
 M.endpoints = all
 
-function M.routes(listener)
+local is_probe = {}
+for _, endpoint in ipairs(system.probes) do is_probe[endpoint] = true end
+
+-- The listener that a surface moves to when that one is split off.
+local function home_of(endpoint)
+  local first = endpoint.pattern:match("^/[^/]*")
+  return (first == "/ops" or first == "/metrics") and "ops" or "api"
+end
+
+local function is_answered(endpoint, listener, split)
+  if listener == "control" or is_probe[endpoint] then return true end
+  local home = home_of(endpoint)
+  return listener == (split[home] and home or "main")
+end
+
+function M.routes(listener, split)
   local routes = {}
-  for i, endpoint in ipairs(listener == "app" and system.probes or all) do routes[i] = surface.route(endpoint, listener) end
+  split = split or {}
+  for _, endpoint in ipairs(all) do
+    if is_answered(endpoint, listener, split) then routes[#routes + 1] = surface.route(endpoint, listener) end
+  end
   return routes
 end
 

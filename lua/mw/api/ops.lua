@@ -72,7 +72,7 @@ local function workflow_rows()
   return rows
 end
 
-local function page(_, res)
+local function page(_, res, _, listener)
   local report, status = runtime.plugins(), runtime.status()
   local state = status.ready and "Ready" or "Not ready: " .. escape(table.concat(status.reasons or {}, "; "))
   res:header("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
@@ -85,7 +85,7 @@ local function page(_, res)
     "<h2>Plugins</h2>", table_of({ "name", "file", "declares" }, plugin_rows(report)),
     "<h2>Workflows</h2>", table_of({ "name", "form", "steps", "plugin", "where" }, workflow_rows()),
     "<h2>Routes</h2>", table_of({ "route", "plugin", "where" }, route_rows()),
-    LINKS, "</html>\n",
+    listener == "ops" and "" or LINKS, "</html>\n",
   }, "\n"))
 end
 

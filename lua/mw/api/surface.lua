@@ -92,7 +92,7 @@ local function refuse(endpoint, res, refusal)
   error(refusal, 0)
 end
 
---- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app" or "control".
+--- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app", "api", "ops" or "control".
 function M.route(endpoint, listener)
   local handler, doc, kind = endpoint.handler, endpoint.doc, endpoint.access
   local is_sidecar = endpoint.shape == "flowwatch"
