@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "http/client_impl.h"
 
 #define DEFAULT_CONNECT_MS 10000
@@ -216,7 +217,7 @@ int mw_http_client_start(mw_http_client *client, const mw_http_call_opts *opts, 
     return rc;
   }
   mw_list_push(&client->calls, &call->node);
-  if (opts->timeout_ms >= 0) mw_timer_start(client->loop, &call->total, total_ms(call));
+  if (opts->timeout_ms >= 0) mw_timer_start(client->loop, &call->total, MW_FAULT(http_client_timeout) ? 0 : total_ms(call));
   *out = call;
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "http/client_impl.h"
 
 #define DEFAULT_CONNECT_MS 10000
@@ -120,6 +121,11 @@ static void on_data(mw_stream *stream, mw_str data, void *arg) {
     mw_http_conn_close(conn);
     return;
   }
+  int fault = MW_FAULT(http_client_read);
+  if (fault) {
+    mw_stream_abort(stream, fault);
+    return;
+  }
   conn->got_bytes = true;
   mw_http_call_got_bytes(conn->call);
   llhttp_errno_t rc = llhttp_execute(&conn->parser, data.ptr, data.len);
@@ -172,6 +178,8 @@ static void serve(mw_http_conn *conn) {
   mw_http_request_format(call, head);
   // A failed write closes the stream, or lets what the server said first still be read; both end in a callback.
   if (mw_stream_write2(conn->stream, mw_buf_str(head), call->body)) conn->close_after = true;
+  int fault = MW_FAULT(http_client_write);
+  if (fault) mw_stream_abort(conn->stream, fault);
   mw_http_call_connected(call);
 }
 
@@ -180,6 +188,8 @@ void mw_http_conn_use(mw_http_conn *conn, mw_http_call *call) {
   call->conn = conn;
   conn->reused = true;
   serve(conn);
+  int fault = MW_FAULT(http_client_reuse);
+  if (fault) mw_stream_abort(conn->stream, fault);
 }
 
 // Connecting.
@@ -219,6 +229,8 @@ static int start_connect(mw_http_conn *conn) {
       .timeout_ms = share_of_time(conn),
   };
   conn->next_address++;
+  int fault = MW_FAULT(http_client_connect);
+  if (fault) return fault;
   return mw_stream_connect(conn->loop, &opts, on_connected, conn, &conn->stream);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "base/str.h"
 #include "loop/loop_impl.h"
 #include "loop/work.h"
@@ -89,6 +90,8 @@ static void look_up(void *arg) {
   lookup *l = arg;
   struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
   struct addrinfo *list = NULL;
+  l->status = MW_FAULT(dns_lookup);
+  if (l->status) return;
   if (getaddrinfo(l->host, NULL, &hints, &list) == 0) {
     add_family(l, list, AF_INET);
     add_family(l, list, AF_INET6);

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "loop/loop_impl.h"
@@ -142,7 +143,8 @@ static int watch_dir(mw_fswatch *w, const char *path) {
   }
   d->uv.data = d;
   w->pins++;
-  rc = uv_fs_event_start(&d->uv, on_fs_event, path, 0);
+  rc = MW_FAULT(file_watch);
+  if (!rc) rc = uv_fs_event_start(&d->uv, on_fs_event, path, 0);
   if (rc) {
     uv_close((uv_handle_t *)&d->uv, on_watched_closed);
     return rc;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "loop/stream_impl.h"
 
@@ -137,7 +138,9 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
   for (int i = 0; i < ACCEPTS_A_TURN && l->watching; i++) {
     mw_address peer;
     peer.len = sizeof peer.storage;
-    int fd = accept4(l->fd, (struct sockaddr *)&peer.storage, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fault = MW_FAULT(listener_accept);
+    int fd = fault ? -1 : accept4(l->fd, (struct sockaddr *)&peer.storage, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fault) errno = -fault;
     if (fd >= 0) {
       take(l, fd, &peer);
       if (l->closed) return; // its memory stays until the close callback

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "loop/stream_impl.h"
 
 #define DEFAULT_CONNECT_MS 10000
@@ -102,6 +103,8 @@ static void got_wire_end(mw_stream *s, int status) {
 static void on_read(uv_stream_t *uv, ssize_t nread, const uv_buf_t *buf) {
   mw_stream *s = uv->data;
   if (nread == 0 || s->closing) return;
+  int fault = MW_FAULT(stream_read);
+  if (fault) nread = fault;
   if (nread < 0) got_wire_end(s, (int)nread);
   else if (s->tls) mw_stream_tls_feed(s, mw_str_of(buf->base, (size_t)nread));
   else mw_stream_deliver(s, mw_str_of(buf->base, (size_t)nread));
@@ -254,6 +257,8 @@ static int try_write(mw_stream *s, mw_str head, mw_str body, size_t *sent) {
 int mw_stream_write_raw(mw_stream *s, mw_str head, mw_str body) {
   size_t total = head.len + body.len, sent = 0, queued = mw_stream_queued_bytes(s);
   if (total == 0) return 0;
+  int fault = MW_FAULT(stream_write);
+  if (fault) return write_failed(s, fault);
   if (queued == 0 && !s->writing && !s->connecting) {
     int rc = try_write(s, head, body, &sent);
     if (rc || sent == total) return rc;
@@ -341,6 +346,7 @@ void mw_stream_ready(mw_stream *s) {
 static void on_connected(uv_connect_t *req, int status) {
   mw_stream *s = req->data;
   if (s->closing) return;
+  if (!status) status = MW_FAULT(stream_connect);
   s->connecting = false;
   if (status) {
     char peer[MW_ADDRESS_TEXT];

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "base/fault.h"
 #include "loop/loop_impl.h"
 #include "loop/thread.h"
 
@@ -100,7 +101,7 @@ int mw_work_submit(mw_work_pool *pool, mw_loop *loop, mw_work_fn fn, mw_work_don
   job *j = MW_NEW(job);
   *j = (job){.loop = loop, .held = mw_loop_is_here(loop), .fn = fn, .done = done, .arg = arg};
   pthread_mutex_lock(&pool->lock);
-  int rc = pool->closing || pool->queued >= pool->max_queued ? MW_EBUSY : 0;
+  int rc = pool->closing || pool->queued >= pool->max_queued ? MW_EBUSY : MW_FAULT(work_submit);
   if (rc == 0) {
     pool->queued++;
     rc = want_thread(pool);

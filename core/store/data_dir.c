@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 
 #define LOCK_TRIES 20
 #define LOCK_WAIT_US 20000
@@ -112,9 +113,12 @@ static int write_node_id(const char *path, mw_id *id, mw_err *err) {
   mw_id_format(id, text);
   strcat(text, "\n");
   snprintf(part, sizeof part, "%s.new", path);
-  int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  bool ok = fd >= 0 && write(fd, text, MW_ID_TEXT) == MW_ID_TEXT && fsync(fd) == 0;
-  int why = errno;
+  int fault = MW_FAULT(file_open);
+  int fd = fault ? -1 : open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (!fault) fault = MW_FAULT(file_write);
+  bool ok = fd >= 0 && !fault && write(fd, text, MW_ID_TEXT) == MW_ID_TEXT;
+  if (ok) ok = !(fault = MW_FAULT(file_sync)) && fsync(fd) == 0;
+  int why = fault ? -fault : errno;
   if (fd >= 0) close(fd);
   if (ok && rename(part, path)) ok = false, why = errno;
   return ok ? 0 : mw_err_set(err, MW_EIO, "cannot write %s: %s", path, strerror(why));

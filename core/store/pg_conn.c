@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/digest.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "loop/dns.h"
@@ -211,6 +212,10 @@ static void go_on_connecting(mw_pg_conn *conn) {
 
 static void start_connecting(mw_pg_conn *conn) {
   conn->state = CONN_CONNECTING;
+  if (MW_FAULT(pg_connect)) {
+    fail_with(conn, "cannot be reached (fault point)");
+    return;
+  }
   conn->pg = mw_pg_target_start(conn->target, &conn->place);
   if (!conn->pg || PQstatus(conn->pg) == CONNECTION_BAD) {
     fail_pg(conn);
@@ -359,6 +364,8 @@ static void note_failure(mw_pg_conn *conn) {
   mw_loop_post(conn->loop, fail_later, ref(conn));
 }
 
+void mw_pg_conn_lose(mw_pg_conn *conn) { note_failure(conn); }
+
 static bool send_stmt(mw_pg_conn *conn, mw_pg_op *op, int i) {
   const mw_pg_stmt *stmt = &op->stmts[i];
   const mw_pg_params *p = &stmt->params;
@@ -385,7 +392,7 @@ static void send_op(mw_pg_conn *conn, mw_pg_op *op) {
   op->status = 0;
   op->sqlstate[0] = 0;
   op->was_sent = true;
-  bool ok = !conn->failing;
+  bool ok = !conn->failing && !MW_FAULT(pg_send);
   for (int i = 0; ok && i < op->nstmts; i++) ok = send_stmt(conn, op, i);
   first_step(op);
   if (!ok || !PQpipelineSync(conn->pg)) {
@@ -594,8 +601,9 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
   if (conn->state == CONN_CONNECTING) {
     go_on_connecting(conn);
   } else if (conn->state == CONN_UP) {
-    bool alive = PQconsumeInput(conn->pg);
-    read_results(conn);
+    int fault = MW_FAULT(pg_receive);
+    bool alive = !fault && PQconsumeInput(conn->pg);
+    if (!fault) read_results(conn);
     if (conn->state == CONN_UP && !alive) {
       fail_pg(conn);
     } else if (conn->state == CONN_UP) {

@@ -96,6 +96,8 @@ int mw_pg_conn_depth(const mw_pg_conn *conn);
 int64_t mw_pg_conn_busy_ms(const mw_pg_conn *conn);
 /** True when the server is in no transaction. */
 bool mw_pg_conn_is_idle(const mw_pg_conn *conn);
+/** Loses it as when the server goes away: DOWN comes later. For fault points. */
+void mw_pg_conn_lose(mw_pg_conn *conn);
 /** Forgets prepared statements, after DISCARD ALL. */
 void mw_pg_conn_forget_plans(mw_pg_conn *conn);
 /** The owner's own pointer. */

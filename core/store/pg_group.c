@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "loop/loop.h"
 #include "store/pg_batch.h"
@@ -270,11 +271,14 @@ static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err
   mw_timer_stop(&l->timer);
   group *g = l->flight;
   mw_err own = err ? *err : (mw_err){0};
+  bool cut = status == 0 && MW_FAULT(pg_commit);
+  if (cut) status = mw_err_set(&own, MW_EUNAVAILABLE, "PostgreSQL: the connection was closed");
   if (status == 0) {
     finish_group(l);
   } else if (status == MW_EUNAVAILABLE || status == MW_ECANCELED) {
     give_up(l, op->was_sent, &own);
     if (!l->groups->closed) arm_tick(l->groups);
+    if (cut) mw_pg_writer_reject(l->groups->writer, &own);
   } else if (is_trouble(status, sqlstate)) {
     mw_log(MW_LOG_WARN, "store", "PostgreSQL could not commit a group", MW_LOG_S("reason", own.text));
     own.code = MW_EUNAVAILABLE;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "loop/loop.h"
 #include "store/pg_query.h"
 #include "store/postgres.h"
@@ -240,6 +241,7 @@ int mw_pg_tx_query(mw_tx *base, const mw_query_opts *opts, mw_query_cb cb, void 
   }
   tx->query = query;
   tx->queries++;
+  if (tx->conn && MW_FAULT(pg_tx)) mw_pg_conn_lose(tx->conn);
   mw_pg_query_go(query, NULL, tx->conn);
   return 0;
 }

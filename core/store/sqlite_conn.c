@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "store/sqlite.h"
+#include "store/sqlite_fault.h"
 
 #define CACHE_STATEMENTS 128
 #define CACHE_MAX_SQL (16 * 1024)
@@ -137,7 +138,7 @@ int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_er
   mw_map_init(&conn->cache);
   mw_list_init(&conn->recent);
   int mode = flags & MW_SQLITE_READ_ONLY_FILE ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-  int rc = sqlite3_open_v2(path, &conn->db, mode | SQLITE_OPEN_NOMUTEX, NULL);
+  int rc = sqlite3_open_v2(path, &conn->db, mode | SQLITE_OPEN_NOMUTEX, mw_sqlite_fault_vfs());
   if (rc == SQLITE_OK) {
     configure_conn(conn, flags);
     rc = run_pragmas(conn, flags);

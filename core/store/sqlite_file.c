@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "store/sqlite.h"
 
@@ -264,13 +265,15 @@ void mw_sqlite_checkpoint(mw_sqlite_file *file) {
 }
 
 static void checkpoint_file(mw_sqlite_file *file, mw_sqlite_conn *conn) {
-  mw_err err;
+  mw_err err = {0};
   int pages = 0, copied = 0, rc = SQLITE_ERROR;
-  if (conn->db || !mw_sqlite_conn_open(conn, file->path, file->flags, &err))
+  if (MW_FAULT(sqlite_checkpoint))
+    mw_err_set(&err, MW_EIO, "%s: a page could not be copied back", file->path);
+  else if (conn->db || !mw_sqlite_conn_open(conn, file->path, file->flags, &err))
     rc = sqlite3_wal_checkpoint_v2(conn->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &copied);
   if (rc != SQLITE_OK && rc != SQLITE_BUSY)
     mw_log(MW_LOG_WARN, "store", "a checkpoint failed; the log grows until one succeeds", MW_LOG_S("file", file->path),
-           MW_LOG_S("error", conn->db ? sqlite3_errmsg(conn->db) : err.text));
+           MW_LOG_S("error", err.text[0] ? err.text : sqlite3_errmsg(conn->db)));
   // With the rest done by the writer the log starts over. A reader in the way: asked again some pages later.
   bool rest = rc == SQLITE_OK && copied == pages;
   atomic_store(&file->checkpoint_mark, copied == pages ? CHECKPOINT_PAGES : pages + CHECKPOINT_PAGES / 4);

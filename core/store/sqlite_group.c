@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "store/sqlite.h"
 
 typedef enum statement {
@@ -391,6 +392,7 @@ static int try_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t co
   int rc = run_control(file, ST_BEGIN);
   for (size_t i = 0; !rc && i < count; i++) rc = run_member(file, members[i]);
   if (!rc) rc = mw_sqlite_check_place(&file->writer);
+  if (!rc && MW_FAULT(sqlite_commit)) rc = SQLITE_IOERR_WRITE;
   return rc ? rc : run_control(file, ST_COMMIT);
 }
 

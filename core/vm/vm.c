@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "loop/loop.h"
@@ -29,9 +30,7 @@ _Thread_local mw_vm_gate mw_gate;
 static void *budget_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   mw_vm *vm = ud;
   if (nsize > osize) {
-#ifdef MW_DEBUG
-    if (vm->fail_at >= 0 && vm->limit != SIZE_MAX && vm->fail_at-- == 0) return NULL;
-#endif
+    if (vm->limit != SIZE_MAX && MW_FAULT(lua_alloc)) return NULL; // only inside an entry: outside Lua would panic
     if (vm->used - osize + nsize > vm->limit) {
       vm->refused = true;
       return NULL;
@@ -95,11 +94,6 @@ size_t mw_vm_take_peak(mw_vm *vm) {
 }
 
 bool mw_vm_is_over_budget(const mw_vm *vm) { return vm->over; }
-
-#ifdef MW_DEBUG
-void mw_vm_fail_allocation(mw_vm *vm, int64_t nth) { vm->fail_at = nth; }
-bool mw_vm_fails_allocation(const mw_vm *vm) { return vm->fail_at >= 0; }
-#endif
 
 // Entries
 
@@ -233,9 +227,6 @@ int mw_vm_new(const mw_vm_conf *conf, mw_vm **out, mw_err *err) {
   vm->budget = conf->memory_bytes ? conf->memory_bytes : DEFAULT_BUDGET;
   vm->limit = SIZE_MAX;
   vm->used = (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
-#ifdef MW_DEBUG
-  vm->fail_at = -1;
-#endif
   mw_list_init(&vm->tasks);
   mw_list_init(&vm->ready);
   mw_list_init(&vm->spare);

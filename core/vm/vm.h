@@ -93,10 +93,3 @@ size_t mw_vm_take_peak(mw_vm *vm);
 /** True when a full collection left it above its mark: the generation should be rebuilt. */
 bool mw_vm_is_over_budget(const mw_vm *vm);
 size_t mw_vm_tasks(const mw_vm *vm);
-
-#ifdef MW_DEBUG
-/** Makes the `nth` allocation (0: the next) that code inside an entry asks for fail; -1: off. For specs. */
-void mw_vm_fail_allocation(mw_vm *vm, int64_t nth);
-/** True while that allocation has not come yet. */
-bool mw_vm_fails_allocation(const mw_vm *vm);
-#endif

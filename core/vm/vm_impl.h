@@ -77,9 +77,6 @@ struct mw_vm {
   bool refused; // the allocator said no since the last full collection
   bool tight;   // the collector works harder
   bool over;
-#ifdef MW_DEBUG
-  int64_t fail_at; // counts allocations down to the one that fails; < 0: off
-#endif
 
   int depth; // entries, nested
   volatile sig_atomic_t hooked;

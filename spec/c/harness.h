@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
@@ -65,6 +66,22 @@ static inline void harness_on_timer(mw_timer *timer, void *arg) { *(bool *)arg =
       exit(1);                                                                                                 \
     }                                                                                                          \
   } while (0)
+
+#ifdef MW_DEBUG
+/** Makes the `nth` allocation (0: the next) that a Lua state asks for inside an entry fail, that one alone. */
+static inline void fail_lua_allocation(int nth) {
+  char text[64];
+  snprintf(text, sizeof text, "lua_alloc=after=%d,times=1", nth);
+  CHECK_INT(mw_fault_arm(text, 0, NULL), 0);
+}
+
+/** True when that allocation came; disarms. */
+static inline bool did_lua_allocation_fail(void) {
+  bool failed = mw_fault_fired("lua_alloc") > 0;
+  mw_fault_disarm();
+  return failed;
+}
+#endif
 
 /** Runs all tests, or those whose name contains argv[1]. */
 static inline int run_tests(int argc, char **argv, const test *tests, size_t count) {

@@ -125,10 +125,9 @@ static void fail_everywhere(site *s, mw_vm *vm, const char *bytes, int expected,
 #ifdef MW_DEBUG
   int n = 0;
   for (bool failed = true; failed && n < 2000; n++) {
-    mw_vm_fail_allocation(vm, n);
+    fail_lua_allocation(n);
     int status = ask(s, bytes, &got);
-    failed = !mw_vm_fails_allocation(vm);
-    mw_vm_fail_allocation(vm, -1);
+    failed = did_lua_allocation_fail();
     // A streamed answer may be cut; anything else is whole, and says what happened.
     CHECK(status == expected || status == 500 || (bytes == stream && failed));
   }

@@ -359,11 +359,10 @@ static void any_failed_allocation_leaves_the_state_in_order(void) {
     for (int n = 0;; n++) {
       outcome o;
       load_plugin(vm, codes[i]);
-      mw_vm_fail_allocation(vm, n);
+      fail_lua_allocation(n);
       start_chunk(vm, 0, &o);
       while (mw_vm_tasks(vm) > 0) mw_loop_turn(loop, true);
-      bool all = mw_vm_fails_allocation(vm);
-      mw_vm_fail_allocation(vm, -1);
+      bool all = !did_lua_allocation_fail();
       CHECK_INT(o.calls, 1);
       if (o.status) failures++;
       CHECK_INT(lua_gettop(mw_vm_lua(vm)), 0);
