@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <dirent.h>
+#include <signal.h>
 #include <string.h>
 
 #include "app/cli_config.h"
@@ -21,6 +22,7 @@ static int run_serve(mw_cli *cli) {
   mw_config conf;
   mw_runtime_fds fds;
   mw_err err = {0};
+  signal(SIGUSR2, SIG_IGN); // until somebody understands it
   int code = mw_cli_load_config(cli, &conf);
   if (code) return code;
   if (mw_config_check_access(&conf, &err)) code = mw_cli_fail(cli, MW_EXIT_USAGE, "%s", err.text);

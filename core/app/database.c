@@ -34,7 +34,7 @@ static void on_registered(int status, const mw_err *err, void *arg) {
     mw_loop_post(worker->rt->main, on_registered_main, worker->rt);
     return;
   }
-  if (worker->draining) return;
+  if (worker->leaving) return;
   mw_log(MW_LOG_WARN, "store", "this node could not be registered; trying again", MW_LOG_S("error", err ? err->text : mw_err_text(status)));
   mw_timer_init(&worker->start_retry, on_register_retry, worker);
   mw_timer_start(worker->loop, &worker->start_retry, 1000);
@@ -42,7 +42,7 @@ static void on_registered(int status, const mw_err *err, void *arg) {
 
 static void register_node(void *arg) {
   mw_worker *worker = arg;
-  int rc = worker->draining ? 0 : mw_store_register_node(worker->host.store, on_registered, worker);
+  int rc = worker->leaving ? 0 : mw_store_register_node(worker->host.store, on_registered, worker);
   if (rc) on_registered(rc, NULL, worker);
 }
 

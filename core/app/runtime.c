@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/pair.h"
 #include "app/runtime_impl.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -68,21 +69,97 @@ static int open_control(mw_runtime *rt, mw_err *err) {
   return rc;
 }
 
+/* ---- leaving ---- */
+
+typedef struct ending {
+  mw_worker *worker;
+  int64_t bound_ms;
+} ending;
+
+static void do_drain(void *arg) {
+  ending *job = arg;
+  mw_worker_drain(job->worker, job->bound_ms);
+  mw_free(job);
+}
+
+static void do_hand_over(void *arg) {
+  ending *job = arg;
+  mw_worker_hand_over(job->worker, job->bound_ms);
+  mw_free(job);
+}
+
+static void do_wind_down(void *arg) { mw_worker_wind_down(arg); }
+
+static void end_all(mw_runtime *rt, int status, mw_loop_cb how) {
+  if (atomic_exchange(&rt->draining, true)) return;
+  rt->status = status;
+  for (int i = 0; i < rt->workers; i++) {
+    ending *job = MW_NEW(ending);
+    *job = (ending){&rt->worker[i], rt->conf->drain_timeout};
+    mw_loop_post(rt->worker[i].loop, how, job);
+  }
+}
+
+void mw_runtime_drain(mw_runtime *rt, int status) {
+  atomic_store(&rt->leaving, true);
+  mw_timer_stop(&rt->leave);
+  end_all(rt, status, do_drain);
+}
+
+static void on_leave(mw_timer *timer, void *arg) { mw_runtime_drain(arg, 0); }
+
+void mw_runtime_leave(mw_runtime *rt) {
+  if (atomic_exchange(&rt->leaving, true)) return;
+  if (!rt->conf->drain_delay || !atomic_load(&rt->serving)) {
+    mw_runtime_drain(rt, 0);
+    return;
+  }
+  mw_log(MW_LOG_INFO, "runtime", "not ready any more; draining soon", MW_LOG_I("in_ms", rt->conf->drain_delay));
+  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, do_wind_down, &rt->worker[i]);
+  mw_timer_start(rt->main, &rt->leave, rt->conf->drain_delay);
+}
+
+/* ---- what it is told ---- */
+
 static void on_stop_signal(int signum, void *arg) {
   mw_runtime *rt = arg;
-  mw_log(MW_LOG_INFO, "runtime", "stopping", MW_LOG_S("signal", signum == SIGINT ? "SIGINT" : "SIGTERM"));
-  mw_runtime_drain(rt, 0);
+  const char *name = signum == SIGINT ? "SIGINT" : "SIGTERM";
+  if (atomic_load(&rt->leaving) && rt->fds.supervisor < 0) { // with a supervisor it is that one's to say
+    mw_log(MW_LOG_WARN, "runtime", "asked twice: ending at once", MW_LOG_S("signal", name));
+    _exit(1);
+  }
+  mw_log(MW_LOG_INFO, "runtime", "stopping", MW_LOG_S("signal", name));
+  mw_runtime_leave(rt);
+}
+
+static void on_upgrade_signal(int signum, void *arg) {
+  mw_runtime *rt = arg;
+  mw_log(MW_LOG_WARN, "runtime", rt->fds.supervisor < 0
+    ? "SIGUSR2 needs the supervisor, which keeps the sockets: restart this process instead, or run it without --no-supervisor"
+    : "SIGUSR2 is for the supervisor, the process that started this one");
 }
 
 static void on_hangup(int signum, void *arg) { mw_runtime_reload(arg, NULL); }
 
 static void on_files_changed(void *arg) { mw_runtime_reload(arg, NULL); }
 
+static void hear(mw_runtime *rt, char what) {
+  if (what == MW_PAIR_HAND_OVER || what == MW_PAIR_LEAVE) {
+    mw_log(MW_LOG_INFO, "runtime", "another server takes over");
+    rt->handing_over = true;
+    end_all(rt, 0, what == MW_PAIR_HAND_OVER ? do_hand_over : do_drain);
+  }
+}
+
 static void on_supervisor(mw_poll *poll, int status, int events, void *arg) {
   mw_runtime *rt = arg;
-  char byte;
-  ssize_t got = read(rt->fds.supervisor, &byte, 1);
-  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  char bytes[16];
+  ssize_t got = read(rt->fds.supervisor, bytes, sizeof bytes);
+  if (got > 0) {
+    for (ssize_t i = 0; i < got; i++) hear(rt, bytes[i]);
+    return;
+  }
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   mw_log(MW_LOG_WARN, "runtime", "the supervisor is gone; draining");
   mw_poll_close(rt->supervisor);
   rt->supervisor = NULL;
@@ -104,7 +181,7 @@ static void watch_plugins(mw_runtime *rt) {
 void mw_runtime_tell_ready(mw_runtime *rt) {
   if (rt->told_ready || rt->fds.supervisor < 0) return;
   rt->told_ready = true;
-  if (write(rt->fds.supervisor, "r", 1) < 0) mw_log(MW_LOG_WARN, "runtime", "the supervisor does not listen");
+  if (write(rt->fds.supervisor, &(char){MW_PAIR_READY}, 1) < 0) mw_log(MW_LOG_WARN, "runtime", "the supervisor does not listen");
 }
 
 static void on_keep_alive(mw_timer *timer, void *arg) { mw_timer_start(((mw_runtime *)arg)->main, timer, 3600 * 1000); }
@@ -123,11 +200,13 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   rt->late = mw_late_open(rt->store, rt->main, LATE_MS);
   rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
   rt->database_pool = mw_work_pool_new("database", 1, 8);
+  mw_timer_init(&rt->leave, on_leave, rt);
   mw_timer_init(&rt->keep_alive, on_keep_alive, rt);
   mw_timer_start(rt->main, &rt->keep_alive, 3600 * 1000);
   mw_signal_open(rt->main, SIGTERM, on_stop_signal, rt, &rt->signals[0]);
   mw_signal_open(rt->main, SIGINT, on_stop_signal, rt, &rt->signals[1]);
   mw_signal_open(rt->main, SIGHUP, on_hangup, rt, &rt->signals[2]);
+  mw_signal_open(rt->main, SIGUSR2, on_upgrade_signal, rt, &rt->signals[3]);
   if (rt->fds.supervisor >= 0) {
     fcntl(rt->fds.supervisor, F_SETFL, O_NONBLOCK);
     if (!mw_poll_open(rt->main, rt->fds.supervisor, on_supervisor, rt, &rt->supervisor)) mw_poll_set(rt->supervisor, MW_POLL_READ);
@@ -147,27 +226,6 @@ static void start_workers(mw_runtime *rt) {
 }
 
 /* ---- the end ---- */
-
-typedef struct drain {
-  mw_worker *worker;
-  int64_t bound_ms;
-} drain;
-
-static void do_drain(void *arg) {
-  drain *job = arg;
-  mw_worker_drain(job->worker, job->bound_ms);
-  mw_free(job);
-}
-
-void mw_runtime_drain(mw_runtime *rt, int status) {
-  if (atomic_exchange(&rt->draining, true)) return;
-  rt->status = status;
-  for (int i = 0; i < rt->workers; i++) {
-    drain *job = MW_NEW(drain);
-    *job = (drain){&rt->worker[i], rt->conf->drain_timeout};
-    mw_loop_post(rt->worker[i].loop, do_drain, job);
-  }
-}
 
 static void on_worker_ended(void *arg) {
   mw_runtime *rt = arg;
@@ -200,12 +258,14 @@ static void close_late(mw_runtime *rt) {
 }
 
 static void close_all(mw_runtime *rt) {
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < 4; i++)
     if (rt->signals[i]) mw_signal_close(rt->signals[i]);
+  signal(SIGUSR2, SIG_IGN);
   if (rt->watch) mw_fswatch_close(rt->watch);
   if (rt->supervisor) mw_poll_close(rt->supervisor);
   if (rt->main) {
     mw_timer_stop(&rt->database_retry);
+    mw_timer_stop(&rt->leave);
     close_late(rt);
     mw_timer_stop(&rt->keep_alive);
     mw_work_pool_free(rt->reload.loader);
@@ -214,7 +274,7 @@ static void close_all(mw_runtime *rt) {
     mw_loop_free(rt->main);
   }
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
-  if (rt->store) remove_addresses(rt);
+  if (rt->store && !rt->handing_over) remove_addresses(rt);
   if (rt->store) mw_store_close(rt->store);
   mw_kv_free(rt->kv);
   mw_work_shutdown();

@@ -70,7 +70,7 @@ static void add_reason(mw_buf *out, bool *first, const char *reason) {
 static void add_reasons(mw_runtime *rt, mw_buf *out) {
   bool first = true;
   char why[300], text[400];
-  if (atomic_load(&rt->draining)) add_reason(out, &first, "the server is stopping");
+  if (atomic_load(&rt->leaving)) add_reason(out, &first, "the server is stopping");
   if (!atomic_load(&rt->serving)) add_reason(out, &first, "the plugins are being loaded");
   if (!mw_store_is_up(rt->store)) {
     mw_store_why_down(rt->store, why, sizeof why);

@@ -64,15 +64,17 @@ struct mw_runtime {
   int installed;        /**< Workers that serve a generation; main thread. */
   mw_reload reload;
   mw_work_pool *database_pool;
-  mw_timer database_retry, keep_alive;
+  mw_timer database_retry, keep_alive, leave;
   int database_failures;
   atomic_bool store_ready, draining, serving, loaded;
+  atomic_bool leaving;  /**< Stops soon: not ready any more. */
+  bool handing_over;    /**< Another server of this data folder goes on. */
   bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
   bool told_ready;
   int status;           /**< What mw_runtime_run returns. */
   mw_err err;
-  mw_signal *signals[3];
+  mw_signal *signals[4];
   mw_fswatch *watch;
   mw_poll *supervisor;
 
@@ -95,6 +97,8 @@ void mw_runtime_worker_ended(mw_runtime *rt);
 void mw_runtime_tell_ready(mw_runtime *rt);
 /** Begins an orderly end; the first call counts. Main thread. */
 void mw_runtime_drain(mw_runtime *rt, int status);
+/** Is not ready any more from now on, and drains after `drain_delay`. Main thread. */
+void mw_runtime_leave(mw_runtime *rt);
 
 /** In a protected call with a function's name as light userdata: pushes that function of lua/mw/boot.lua. */
 int mw_runtime_push_boot(lua_State *L);

@@ -172,6 +172,7 @@ static int run_serve_child(mw_cli *cli) {
   mw_config conf;
   mw_runtime_fds fds;
   mw_err err = {0};
+  signal(SIGUSR2, SIG_IGN); // until the runtime says something about it
   int rc = take_config(atoi(cli->argv[0]), &conf, &err);
   if (rc) return mw_cli_fail(cli, MW_EXIT_USAGE, "%s", err.text);
   fds.supervisor = atoi(cli->argv[1]);

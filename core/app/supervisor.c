@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/pair.h"
 #include "app/serve.h"
 #include "app/sockets.h"
 #include "base/clock.h"
@@ -119,7 +120,7 @@ static void drain(supervisor *self, int number) {
   }
   mw_log(MW_LOG_INFO, "supervisor", "draining", MW_LOG_S("signal", strsignal(number)),
          MW_LOG_I("at_most_ms", self->conf->drain_timeout));
-  self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_timeout + KILL_GRACE_MS;
+  self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_delay + self->conf->drain_timeout + KILL_GRACE_MS;
   kill(self->pid, SIGTERM);
 }
 
@@ -138,7 +139,7 @@ static void read_signals(supervisor *self) {
 static void read_pipe(supervisor *self) {
   char byte;
   ssize_t n = read(self->pipe_fd, &byte, 1);
-  if (n > 0) self->was_ready = true;
+  if (n > 0 && byte == MW_PAIR_READY) self->was_ready = true;
   else if (n == 0) close_pipe(self);
 }
 

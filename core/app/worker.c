@@ -14,7 +14,7 @@
 #include "vm/task.h"
 #include "vm/watchdog.h"
 
-enum { TICK_MS = 1000 };
+enum { TICK_MS = 1000, QUIET_LOOK_MS = 10 };
 
 /* ---- calling lua/mw/boot.lua ---- */
 
@@ -86,13 +86,13 @@ void mw_worker_install(mw_worker *worker, mw_vm *vm) {
 }
 
 void mw_worker_start_engine(mw_worker *worker) {
-  if (!worker->vm || worker->engine_started || worker->draining || !mw_runtime_store_is_ready(worker->rt)) return;
+  if (!worker->vm || worker->engine_started || worker->leaving || !mw_runtime_store_is_ready(worker->rt)) return;
   worker->engine_started = true;
   call_boot(worker->vm, "start", 0);
 }
 
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us) {
-  if (worker->vm && worker->engine_started && !worker->draining) call_boot(worker->vm, "wake", (lua_Number)due_us);
+  if (worker->vm && worker->engine_started && !worker->leaving) call_boot(worker->vm, "wake", (lua_Number)due_us);
 }
 
 /* ---- the end ---- */
@@ -126,12 +126,48 @@ static void on_http_drained(void *arg) {
   maybe_finish(worker);
 }
 
-void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {
-  if (worker->draining) return;
-  worker->draining = true;
-  worker->drain_until_ms = mw_clock_mono_ms() + bound_ms;
+static void stop_engine(mw_worker *worker) {
+  if (worker->leaving) return;
+  worker->leaving = true;
   mw_timer_stop(&worker->start_retry);
   if (worker->vm && worker->engine_started) call_boot(worker->vm, "stop", 0);
+}
+
+void mw_worker_wind_down(mw_worker *worker) {
+  if (!worker->draining) mw_http_host_wind_down(worker->http);
+}
+
+// Clients had time to leave, and no task runs but those of requests.
+static bool is_quiet(const mw_worker *worker, int64_t now_ms) {
+  mw_server_stats stats;
+  mw_server_stats_get(mw_http_host_server(worker->http), &stats);
+  if (stats.connections && now_ms - worker->left_at_ms < MW_SERVER_IDLE_GRACE_MS + QUIET_LOOK_MS) return false;
+  return !worker->retiring && (!worker->vm || mw_vm_task_count(worker->vm) <= stats.requests_active);
+}
+
+static void on_leave(mw_timer *timer, void *arg) {
+  mw_worker *worker = arg;
+  int64_t now = mw_clock_mono_ms();
+  if (now < worker->drain_until_ms && !is_quiet(worker, now)) mw_timer_start(worker->loop, timer, QUIET_LOOK_MS);
+  else mw_worker_drain(worker, worker->drain_until_ms > now ? worker->drain_until_ms - now : 0);
+}
+
+void mw_worker_hand_over(mw_worker *worker, int64_t bound_ms) {
+  if (worker->draining || worker->leaving) return;
+  worker->left_at_ms = mw_clock_mono_ms();
+  worker->drain_until_ms = worker->left_at_ms + bound_ms;
+  stop_engine(worker);
+  mw_worker_wind_down(worker);
+  mw_timer_init(&worker->leave, on_leave, worker);
+  mw_timer_start(worker->loop, &worker->leave, 0);
+}
+
+void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {
+  if (worker->draining) return;
+  stop_engine(worker);
+  worker->draining = true;
+  worker->drain_until_ms = mw_clock_mono_ms() + bound_ms;
+  mw_timer_stop(&worker->leave);
   mw_http_host_drain(worker->http, bound_ms, on_http_drained, worker);
 }
 
@@ -172,6 +208,7 @@ static void on_tick(mw_timer *timer, void *arg) {
 // Opens what lives on the loop, on the loop's own thread.
 static void on_open(void *arg) {
   mw_worker *worker = arg;
+  mw_timer_init(&worker->leave, on_leave, worker);
   mw_timer_init(&worker->tick, on_tick, worker);
   mw_timer_start(worker->loop, &worker->tick, TICK_MS);
   const mw_config *conf = worker->rt->conf;

@@ -25,11 +25,11 @@ typedef struct mw_worker {
   mw_host host;           /**< What its vms see. */
   mw_http_host *http;
   mw_vm *vm;              /**< Serving; NULL before the first generation. */
-  bool listening, engine_started, draining, http_drained;
+  bool listening, engine_started, leaving, draining, http_drained; /**< `leaving`: the engine begins nothing any more. */
   int retiring;           /**< vms that still have tasks. */
-  int64_t drain_until_ms;
+  int64_t left_at_ms, drain_until_ms;
   bool rebuild_asked;     /**< A fresh generation is on its way because of memory. */
-  mw_timer start_retry, tick;
+  mw_timer start_retry, tick, leave;
 } mw_worker;
 
 /** Makes the loop and starts the thread. */
@@ -41,5 +41,10 @@ void mw_worker_install(mw_worker *worker, mw_vm *vm);
 /** Starts the workflow engine of the serving vm, when the store is ready and it did not start yet. */
 void mw_worker_start_engine(mw_worker *worker);
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us);
+/** Says `Connection: close` on all answers while it goes on serving. */
+void mw_worker_wind_down(mw_worker *worker);
+/** Winds down and starts no execution any more; drains as soon as those under way have ended, so that connections come in for as long as
+ *  that takes. All within `bound_ms`. */
+void mw_worker_hand_over(mw_worker *worker, int64_t bound_ms);
 /** Stops listening, lets requests and tasks end within `bound_ms`, closes everything; the thread ends then. */
 void mw_worker_drain(mw_worker *worker, int64_t bound_ms);

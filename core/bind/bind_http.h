@@ -45,6 +45,8 @@ void mw_http_host_install(mw_http_host *host, mw_vm *vm);
 /** Forgets a vm that will not serve any more; when it is the installed one, requests get 503. Call before mw_vm_free unless another
  *  vm was installed since. */
 void mw_http_host_remove(mw_http_host *host, mw_vm *vm);
+/** See mw_server_wind_down. */
+void mw_http_host_wind_down(mw_http_host *host);
 /** See mw_server_drain. */
 void mw_http_host_drain(mw_http_host *host, int64_t bound_ms, void (*cb)(void *arg), void *arg);
 /** After the drain's callback. */

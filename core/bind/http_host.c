@@ -310,6 +310,8 @@ void mw_http_host_remove(mw_http_host *host, mw_vm *vm) {
   if (host->state && host->state->vm == vm) set_routers(host, NULL);
 }
 
+void mw_http_host_wind_down(mw_http_host *host) { mw_server_wind_down(host->server); }
+
 void mw_http_host_drain(mw_http_host *host, int64_t bound_ms, void (*cb)(void *arg), void *arg) {
   mw_server_drain(host->server, bound_ms, cb, arg);
 }

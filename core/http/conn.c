@@ -10,6 +10,8 @@
 #include "http/path.h"
 #include "http/server_impl.h"
 
+#define CROSSING_MS 10
+
 /* ---- deadlines ---- */
 
 static int64_t earliest(const conn *c) {
@@ -64,6 +66,8 @@ static void on_phase_over(conn *c) {
     if (c->reading_head) {
       c->req = request_acquire(c);
       response_refuse(c->req, 408, "the request's headers did not arrive in time");
+    } else if (mw_stream_has_input(c->stream)) {
+      conn_set_deadline(c, CROSSING_MS); // a request is here that was not read yet
     } else {
       conn_finish_exchange(c, MW_ETIMEOUT); // nothing is going on: it only closes
     }
@@ -174,15 +178,17 @@ static void go_on(conn *c) {
   mw_loop_defer(c->server->loop, on_deferred, c);
 }
 
+static int64_t linger_ms(const conn *c) { return c->server->winding_down ? MW_CONN_LAST_LINGER_MS : MW_CONN_LINGER_MS; }
+
 static void begin_closing(conn *c) {
   c->state = CONN_CLOSING;
   c->due_ms = c->body_due_ms = 0;
   if (c->processing) c->finish = true; // after what is gathered has been written
-  else if (!c->gone) mw_stream_finish(c->stream, MW_CONN_LINGER_MS);
+  else if (!c->gone) mw_stream_finish(c->stream, linger_ms(c));
 }
 
 static void next_request(conn *c) {
-  if (c->close_after || c->server->draining) {
+  if (c->close_after || c->server->winding_down) {
     begin_closing(c);
     return;
   }
@@ -217,8 +223,12 @@ void conn_cut(conn *c, int status) {
   mw_stream_abort(c->stream, status);
 }
 
-void conn_close_if_idle(conn *c) {
-  if (c->state == CONN_HEAD && !c->reading_head && !c->in.len && !c->processing && !c->deferred) begin_closing(c);
+void conn_wind_down(conn *c) {
+  if (c->state != CONN_HEAD || c->reading_head || c->in.len || c->processing || c->deferred) return;
+  int64_t left_ms = c->due_ms - mw_loop_now_ms(c->server->loop), idle_ms = c->server->conf.idle_timeout_ms - left_ms;
+  if (left_ms <= MW_SERVER_IDLE_GRACE_MS) return; // soon by itself, or told before
+  if (idle_ms >= MW_SERVER_IDLE_GRACE_MS) on_phase_over(c);
+  else conn_set_deadline(c, MW_SERVER_IDLE_GRACE_MS - idle_ms);
 }
 
 /* ---- the head ---- */
@@ -568,7 +578,7 @@ static void process(conn *c, mw_str data, bool owned) {
   balance_reading(c);
   if (c->finish) {
     c->finish = c->again = false;
-    mw_stream_finish(c->stream, MW_CONN_LINGER_MS);
+    mw_stream_finish(c->stream, linger_ms(c));
   }
   if (c->again) {
     c->again = false;

@@ -85,7 +85,7 @@ static char *put_status(char *to, int status) {
 
 static char *put_connection(char *to, const mw_request *req) {
   const conn *c = req->conn;
-  if (c->close_after || c->server->draining) return put(to, MW_STR("Connection: close\r\n"));
+  if (c->close_after || c->server->winding_down) return put(to, MW_STR("Connection: close\r\n"));
   return req->minor == 0 ? put(to, MW_STR("Connection: keep-alive\r\n")) : to;
 }
 

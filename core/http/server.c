@@ -120,6 +120,12 @@ static void on_drain_over(mw_timer *timer, void *arg) {
   MW_LIST_EACH(&server->conns, node) mw_stream_abort(MW_CONTAINER(node, conn, node)->stream, MW_ETIMEOUT);
 }
 
+void mw_server_wind_down(mw_server *server) {
+  if (server->winding_down) return;
+  server->winding_down = true;
+  MW_LIST_EACH(&server->conns, node) conn_wind_down(MW_CONTAINER(node, conn, node));
+}
+
 void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg), void *arg) {
   server->drained = cb;
   server->drained_arg = arg;
@@ -127,7 +133,9 @@ void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg),
     server->draining = true;
     // A closed listener lives on until its last connection is released.
     MW_LIST_EACH(&server->ports, node) mw_listener_close(MW_CONTAINER(node, port, node)->listener, false);
-    MW_LIST_EACH(&server->conns, node) conn_close_if_idle(MW_CONTAINER(node, conn, node));
+    mw_server_wind_down(server);
+    // Those that came since and are idle, as well.
+    MW_LIST_EACH(&server->conns, node) conn_wind_down(MW_CONTAINER(node, conn, node));
   }
   if (server->stats.connections) mw_timer_start(server->loop, &server->drain_timer, bound_ms);
   else check_drained(server);

@@ -64,7 +64,12 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
 int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag);
 /** Sets the routes for a listener tag; requests from now on are matched in it. Takes a reference, drops that of the one before. */
 void mw_server_set_router(mw_server *server, int tag, mw_router *router);
-/** Stops accepting, closes idle connections, answers the rest with `Connection: close`, cuts what is left after `bound_ms`; then `cb`. */
+/** Says `Connection: close` from now on and closes connections that have been idle for MW_SERVER_IDLE_GRACE_MS, while it goes on
+ *  accepting: the time in which clients may leave before a drain. A younger idle connection is left, since its client may be sending the next
+ *  request just now. */
+void mw_server_wind_down(mw_server *server);
+#define MW_SERVER_IDLE_GRACE_MS 500
+/** Stops accepting, winds down, answers what still comes on open connections, cuts what is left after `bound_ms`; then `cb`. */
 void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg), void *arg);
 /** After the drain's callback. */
 void mw_server_free(mw_server *server);

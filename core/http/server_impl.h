@@ -25,6 +25,7 @@
 #define MW_CONN_PUMP_BYTES (1024 * 1024)  // of a larger body only this much is handed to the stream at a time
 #define MW_CONN_INFLATE_BYTES (1024 * 1024) // of a compressed body only this much is taken out in one turn of the loop
 #define MW_CONN_LINGER_MS 2000
+#define MW_CONN_LAST_LINGER_MS 500        // while the server winds down
 #define MW_CONN_DISCARD_BYTES (64 * 1024) // of a body that nobody wants: read up to this, beyond it close
 #define MW_CONN_IP_TEXT MW_ADDRESS_TEXT
 
@@ -116,7 +117,7 @@ struct mw_server {
   size_t date_len;
   char server_line[128];
   size_t server_line_len;
-  bool draining;
+  bool winding_down, draining;
   mw_timer drain_timer;
   void (*drained)(void *arg);
   void *drained_arg;
@@ -141,7 +142,8 @@ void conn_open(port *p, mw_stream *stream);
 void conn_finish_exchange(conn *c, int status);
 /** Closes at once; on_gone tells `status`. */
 void conn_cut(conn *c, int status);
-void conn_close_if_idle(conn *c);
+/** Closes it when nothing has gone on for MW_SERVER_IDLE_GRACE_MS, else as soon as that is so. */
+void conn_wind_down(conn *c);
 /** Sends, or gathers while the connection is corked. */
 void conn_write(conn *c, mw_str head, mw_str body);
 /** Sends a body that is too large to hand over at once. */

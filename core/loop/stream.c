@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -434,6 +435,13 @@ mw_stream *mw_stream_from_fd(mw_loop *loop, int fd, mw_tls_context *tls) {
 void *mw_stream_arg(const mw_stream *s) { return s->arg; }
 mw_loop *mw_stream_loop(const mw_stream *s) { return s->loop; }
 const mw_address *mw_stream_peer(const mw_stream *s) { return &s->peer; }
+bool mw_stream_has_input(const mw_stream *s) {
+  uv_os_fd_t fd;
+  int bytes = 0;
+  if (s->closing || uv_fileno(&s->uv.handle, &fd)) return false;
+  return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
 bool mw_stream_is_tls(const mw_stream *s) { return s->tls != NULL; }
 bool mw_stream_is_closing(const mw_stream *s) { return s->closing; }
 const char *mw_stream_error(const mw_stream *s) { return s->error ? s->error : mw_err_text(s->status); }

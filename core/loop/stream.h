@@ -88,6 +88,8 @@ void mw_stream_close(mw_stream *stream);
 void mw_stream_abort(mw_stream *stream, int status);
 
 const mw_address *mw_stream_peer(const mw_stream *stream);
+/** True when bytes of the peer are there that were not read yet. Asks the kernel. */
+bool mw_stream_has_input(const mw_stream *stream);
 bool mw_stream_is_tls(const mw_stream *stream);
 bool mw_stream_is_closing(const mw_stream *stream);
 /** The sentence behind the last error (a certificate's fault, for example); never NULL. */

@@ -978,6 +978,42 @@ static void test_drain_lets_answers_out_and_closes_the_rest(void) {
   close_site(&s);
 }
 
+static void test_winding_down_says_close_and_goes_on_accepting(void) {
+  site s;
+  open_site(&s, NULL);
+  client before = dial(&s);
+  say(&before, SMUGGLED);
+  TURN_UNTIL(&before, has(&before, "hello"));
+  CHECK(!has(&before, "Connection: close"));
+  mw_server_wind_down(s.server);
+  client after = dial(&s);
+  say(&after, SMUGGLED);
+  TURN_UNTIL(&after, after.closed);
+  CHECK(has(&after, "hello") && has(&after, "Connection: close\r\n"));
+  TURN_UNTIL(&before, before.closed); // once it has been idle for long enough
+  hang_up(&before);
+  hang_up(&after);
+  close_site(&s);
+}
+
+static void test_a_request_that_crosses_a_drain_is_answered(void) {
+  site s;
+  open_site(&s, NULL);
+  client c = dial(&s);
+  say(&c, SMUGGLED);
+  TURN_UNTIL(&c, has(&c, "hello"));
+  mw_server_drain(s.server, 5000, on_drained, &s);
+  for (int i = 0; i < 5; i++) turn(&c, true);
+  CHECK(!c.closed);
+  c.got.len = 0;
+  say(&c, SMUGGLED);
+  TURN_UNTIL(&c, c.closed);
+  CHECK(has(&c, "hello") && has(&c, "Connection: close\r\n"));
+  hang_up(&c);
+  RUN_UNTIL(s.loop, s.drained);
+  close_site(&s);
+}
+
 static void test_drain_cuts_what_is_left_after_its_bound(void) {
   site s;
   open_site(&s, NULL);
@@ -1021,6 +1057,8 @@ int main(int argc, char **argv) {
       TEST(test_tls_connections_are_served_the_same),
       TEST(test_routes_are_swapped_between_two_requests),
       TEST(test_drain_lets_answers_out_and_closes_the_rest),
+      TEST(test_winding_down_says_close_and_goes_on_accepting),
+      TEST(test_a_request_that_crosses_a_drain_is_answered),
       TEST(test_drain_cuts_what_is_left_after_its_bound),
   };
   return RUN_TESTS(argc, argv, tests);

@@ -77,6 +77,71 @@ describe("the supervisor", function()
     s:clean()
   end)
 
+  it("is not ready for drain_delay before it drains, answers all the same, and says Connection: close", function()
+    start { env = { MOONWATCH_DRAIN_DELAY = "1s" } }
+    local conn = s:connect()
+    assert.is_nil(conn:request("GET", "/up").headers.connection)
+    local asked = posix.now()
+    s:kill(posix.SIGTERM)
+    s:wait(function() return s:get("/readyz").status == 503 end, 5, "/readyz to say no")
+    assert.matches("stopping", s:control("GET", "/readyz").body, 1, true)
+    assert.equal("close", conn:request("GET", "/up").headers.connection)
+    assert.is_true(conn:is_closed(2))
+    assert.equal("up", s:get("/up").body)
+    assert.equal(0, (posix.wait_exit(s.pid, 20)))
+    assert.is_true(posix.now() - asked >= 1)
+    s.pid = nil
+    s:clean()
+  end)
+
+  it("closes idle connections when it drains, and the server ends at once when nothing is under way", function()
+    start()
+    local conn = s:connect()
+    conn:request("GET", "/up")
+    s:kill(posix.SIGTERM)
+    assert.is_true(conn:is_closed(5))
+    assert.equal(0, (posix.wait_exit(s.pid, 10)))
+    s.pid = nil
+    s:clean()
+  end)
+
+  it("answers a request on a connection that was idle a moment ago while it drains", function()
+    start { supervised = false }
+    local conn, busy = s:connect(), s:connect()
+    conn:request("GET", "/up")
+    busy:send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    s:kill(posix.SIGTERM)
+    s:wait(function() return not http.try_connect("127.0.0.1", s.port) end, 5, "the listeners to be closed")
+    local answer = conn:request("GET", "/up")
+    assert.equal("up", answer.body)
+    assert.equal("close", answer.headers.connection)
+    assert.equal("slow", busy:read_answer("GET").body)
+    assert.equal(0, (posix.wait_exit(s.pid, 10)))
+    s.pid = nil
+    s:clean()
+  end)
+
+  it("ends at once when it is asked twice without a supervisor", function()
+    start { supervised = false }
+    local conn = s:connect()
+    conn:send("GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    posix.pause(0.1)
+    s:kill(posix.SIGTERM)
+    s:wait_log("stopping", 5)
+    s:kill(posix.SIGTERM)
+    assert.equal(1, (posix.wait_exit(s.pid, 5)))
+    conn:close()
+    s.pid = nil
+    s:clean()
+  end)
+
+  it("says that SIGUSR2 needs the supervisor, and goes on", function()
+    start { supervised = false }
+    s:kill(posix.SIGUSR2)
+    s:wait_log("SIGUSR2 needs the supervisor", 5)
+    assert.equal("up", s:get("/up").body)
+  end)
+
   it("cuts off what does not end within the drain time", function()
     start { env = { MOONWATCH_DRAIN_TIMEOUT = "300ms" } }
     local conn = s:connect()

@@ -42,7 +42,7 @@ extern char **environ;
 ]]
 
 local C = ffi.C
-local M = { SIGHUP = 1, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, EINTR = 4, EAGAIN = 11 }
+local M = { SIGHUP = 1, SIGINT = 2, SIGKILL = 9, SIGUSR2 = 12, SIGTERM = 15, EINTR = 4, EAGAIN = 11 }
 local PR_SET_PDEATHSIG, WNOHANG, CLOCK_MONOTONIC = 1, 1, 1
 local AF_UNIX, AF_INET, SOCK_STREAM, O_CLOEXEC = 1, 2, 1, 524288
 local POLLIN, POLLOUT = 1, 4
