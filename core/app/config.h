@@ -96,6 +96,11 @@ typedef enum mw_config_kind {
     "Until the answer begins; a route can set its own")                                                                           \
   X(http_write_timeout, "http.write_timeout", DURATION, "30s", 1, 3600000, NULL, NULL, NULL, false,                               \
     "Without progress of a client that reads")                                                                                    \
+  X(http_compress, "http.compress", BOOL, "true", 0, 0, NULL, NULL, NULL, false,                                                  \
+    "Compress text answers for clients that take gzip or deflate")                                                               \
+  X(http_compress_min, "http.compress_min", SIZE, "1KiB", 1, 1 << 30, NULL, NULL, NULL, false,                                    \
+    "Shorter answers are sent as they are")                                                                                       \
+  X(http_compress_level, "http.compress_level", INT, "1", 1, 9, NULL, NULL, NULL, false, "1: fast, 9: small")                     \
   X(lua_memory, "lua.memory", SIZE, "256MiB", 8 << 20, 1LL << 40, NULL, NULL, NULL, false, "Memory of one worker's Lua state")    \
   X(lua_soft_limit, "lua.soft_limit", DURATION, "1s", 10, 3600000, NULL, NULL, NULL, false,                                       \
     "Uninterrupted Lua before a task is stopped")                                                                                 \

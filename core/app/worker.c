@@ -222,7 +222,9 @@ static void on_open(void *arg) {
                  .body_timeout_ms = conf->http_body_timeout,
                  .idle_timeout_ms = conf->http_idle_timeout,
                  .handler_timeout_ms = conf->http_handler_timeout,
-                 .write_timeout_ms = conf->http_write_timeout},
+                 .write_timeout_ms = conf->http_write_timeout,
+                 .compress_level = conf->http_compress ? (int)conf->http_compress_level : 0,
+                 .compress_min = (size_t)conf->http_compress_min},
       .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
   mw_runtime_worker_opened(worker->rt, worker);
 }

@@ -339,6 +339,11 @@ static int l_is_open(lua_State *L) {
   return 1;
 }
 
+static int l_is_compressed(lua_State *L) {
+  lua_pushboolean(L, mw_response_is_compressed(check(L)->req));
+  return 1;
+}
+
 static int l_write(lua_State *L) {
   mw_http_exchange *x = check(L);
   mw_str piece = check_text(L, 2, "res:write: the piece must be a string or a number");
@@ -442,6 +447,7 @@ static const luaL_Reg functions[] = {
     {"begin", l_begin},
     {"is_begun", l_is_begun},
     {"is_open", l_is_open},
+    {"is_compressed", l_is_compressed},
     {"write", l_write},
     {"finish", l_finish},
     {"add_cookie", l_add_cookie},

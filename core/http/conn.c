@@ -127,7 +127,39 @@ void conn_write(conn *c, mw_str head, mw_str body) {
   if (out->len > MW_CONN_FLUSH_BYTES) flush(c);
 }
 
+static void go_on_later(conn *c);
+
+static void end_pump(conn *c) {
+  mw_buf_deinit(&c->pump);
+  c->pump_at = 0;
+}
+
+// Compresses and sends one slice; the next one waits for another turn of the loop, or for on_drain.
+static void pump_slice(conn *c) {
+  if (mw_stream_is_closing(c->stream) || mw_stream_is_full(c->stream)) return;
+  size_t n = c->pump.len - c->pump_at;
+  bool last = n <= MW_CONN_DEFLATE_BYTES;
+  if (!last) n = MW_CONN_DEFLATE_BYTES;
+  mw_buf *packed = &c->server->packed;
+  mw_buf_reset(packed, MW_CONN_FLUSH_BYTES);
+  mw_deflate_add(c->deflate, mw_str_of(c->pump.ptr + c->pump_at, n), last ? MW_DEFLATE_END : MW_DEFLATE_GATHER, packed);
+  c->pump_at += n;
+  if (packed->len && c->pump_chunked) response_write_chunk(c, mw_buf_str(packed));
+  else if (packed->len) send_now(c, mw_buf_str(packed), mw_str_of("", 0));
+  if (!last) {
+    if (!mw_stream_is_full(c->stream)) go_on_later(c);
+    return;
+  }
+  if (c->pump_chunked) send_now(c, MW_STR("0\r\n\r\n"), mw_str_of("", 0));
+  compress_close(c->server, &c->deflate);
+  end_pump(c);
+}
+
 static void pump_more(conn *c) {
+  if (c->deflate) {
+    pump_slice(c);
+    return;
+  }
   while (c->pump_at < c->pump.len && !mw_stream_is_full(c->stream)) {
     if (mw_stream_is_closing(c->stream)) return;
     size_t n = c->pump.len - c->pump_at;
@@ -136,15 +168,19 @@ static void pump_more(conn *c) {
     c->pump_at += n;
     send_now(c, piece, mw_str_of("", 0));
   }
-  if (c->pump_at < c->pump.len) return;
-  mw_buf_deinit(&c->pump);
-  c->pump_at = 0;
+  if (c->pump_at == c->pump.len) end_pump(c);
 }
 
 void conn_pump(conn *c, mw_str body) {
   if (c->corked) flush(c);
   mw_buf_add_str(&c->pump, body);
   pump_more(c);
+}
+
+void conn_pump_packed(conn *c, mw_str body, mw_deflate *take_deflate, bool chunked) {
+  c->deflate = take_deflate;
+  c->pump_chunked = chunked;
+  conn_pump(c, body);
 }
 
 /* ---- the end of an exchange ---- */
@@ -157,10 +193,21 @@ static void conn_free(conn *c) {
   mw_free(c);
 }
 
+static void next_request(conn *c);
+
+static void pump_on(conn *c) {
+  pump_more(c);
+  if (c->state == CONN_PUMP && !c->pump.len) next_request(c);
+}
+
 static void on_deferred(void *arg) {
   conn *c = arg;
   c->deferred = false;
-  if (c->gone) conn_free(c);
+  if (c->gone) {
+    conn_free(c);
+    return;
+  }
+  if (c->deflate) pump_on(c);
   else process(c, mw_buf_str(&c->in), true);
 }
 
@@ -591,6 +638,7 @@ static void on_data(mw_stream *stream, mw_str data, void *arg) {
   if (c->in.len || c->deferred) {
     mw_buf_add_str(&c->in, data);
     if (!c->deferred) process(c, mw_buf_str(&c->in), true);
+    else balance_reading(c);
   } else {
     process(c, data, false);
   }
@@ -607,8 +655,7 @@ static void on_drain(mw_stream *stream, void *arg) {
   c->write_due_ms = 0;
   watch_queue(c);
   if (c->pump.len) {
-    pump_more(c);
-    if (c->state == CONN_PUMP && !c->pump.len) next_request(c);
+    pump_on(c);
     return;
   }
   if (c->req && c->req->begun) {
@@ -623,6 +670,7 @@ static void on_close(mw_stream *stream, int status, void *arg) {
   mw_server *server = c->server;
   c->gone = true;
   mw_timer_stop(&c->timer);
+  compress_close(server, &c->deflate);
   if (c->req) conn_finish_exchange(c, status ? status : MW_ECLOSED);
   mw_list_remove(&c->node);
   mw_listener_release(c->port->listener);

@@ -33,6 +33,7 @@ mw_request *request_acquire(conn *c) {
   req->router = NULL;
   req->body_seen = req->body_max = 0;
   req->inflate = NULL;
+  req->deflate = NULL;
   req->body_in = false;
   req->length_left = -1;
   req->data = NULL;
@@ -52,6 +53,7 @@ void request_detach(mw_request *req) {
   req->conn = NULL;
   mw_inflate_free(req->inflate);
   req->inflate = NULL;
+  compress_close(req->server, &req->deflate);
   if (req->refs > 1) memcpy(req->ip, c->ip, sizeof req->ip);
 }
 

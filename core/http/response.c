@@ -40,6 +40,8 @@ static void remove_line(mw_buf *lines, mw_str name) {
   }
 }
 
+void response_remove_line(mw_request *req, mw_str name) { remove_line(&req->headers_out, name); }
+
 int mw_response_header(mw_request *req, mw_str name, mw_str value) {
   if (!mw_headers_is_token(name) || !mw_headers_is_value(value) || is_framing(name)) return MW_EINVALID;
   if (!req->conn || req->begun) return MW_ECLOSED;
@@ -110,12 +112,44 @@ static mw_str write_head(mw_request *req, int status, mw_str type, int64_t lengt
 
 /* ---- whole answers ---- */
 
+// Sets how a body of unknown length ends.
+static void end_by_chunk_or_close(mw_request *req) {
+  if (req->minor == 1) req->chunked_out = true;
+  else req->conn->close_after = true;
+}
+
+// Returns false when it is better sent plain.
+static bool send_compressed(mw_request *req, int status, mw_str type, mw_str body) {
+  conn *c = req->conn;
+  if (!mw_status_has_body(status)) return false;
+  mw_coding coding = compress_choose(req, status, type);
+  if (coding == MW_CODING_IDENTITY) return false;
+  if (body.len <= MW_CONN_DEFLATE_BYTES) {
+    mw_str packed = compress_whole(c->server, coding, body);
+    if (packed.len >= body.len) return false;
+    compress_mark(req, coding);
+    mw_str head = write_head(req, status, type, (int64_t)packed.len);
+    conn_write(c, head, req->is_head ? mw_str_of("", 0) : packed);
+  } else {
+    mw_deflate *deflate = compress_open(c->server, coding);
+    if (!deflate) return false;
+    compress_mark(req, coding);
+    end_by_chunk_or_close(req);
+    conn_write(c, write_head(req, status, type, -1), mw_str_of("", 0));
+    if (req->is_head) compress_close(c->server, &deflate);
+    else conn_pump_packed(c, body, deflate, req->chunked_out);
+  }
+  conn_finish_exchange(c, 0);
+  return true;
+}
+
 int mw_response_send(mw_request *req, int status, mw_str type, mw_str body) {
   conn *c = req->conn;
   if (!c) return 0;
   if (req->begun || status < 200 || status > 599) return MW_EINVALID;
   req->begun = true;
   if (!req->body_done) c->close_after = true;
+  if (body.len >= c->server->compress_min && send_compressed(req, status, type, body)) return 0;
   bool has_body = mw_status_has_body(status);
   mw_str head = write_head(req, status, has_body ? type : mw_str_of("", 0), has_body ? (int64_t)body.len : -1);
   if (!has_body || req->is_head) body.len = 0;
@@ -151,6 +185,14 @@ void response_refuse(mw_request *req, int status, const char *why) {
 
 /* ---- streamed answers ---- */
 
+// Compresses what is going to be written, if that is wanted.
+static void begin_compressed(mw_request *req, int status, mw_str type) {
+  mw_coding coding = compress_choose(req, status, type);
+  if (coding == MW_CODING_IDENTITY) return;
+  req->deflate = compress_open(req->server, coding);
+  if (req->deflate) compress_mark(req, coding);
+}
+
 int mw_response_begin(mw_request *req, int status, mw_str type, int64_t length) {
   conn *c = req->conn;
   if (!c) return MW_ECLOSED;
@@ -159,17 +201,17 @@ int mw_response_begin(mw_request *req, int status, mw_str type, int64_t length) 
   bool has_body = mw_status_has_body(status);
   req->silent = !has_body || req->is_head;
   req->length_left = has_body ? length : 0;
-  if (has_body && length < 0) {
-    if (req->minor == 1) req->chunked_out = true;
-    else c->close_after = true;
-  }
+  size_t least = c->server->compress_min;
+  if (has_body && least != SIZE_MAX && (length < 0 || (uint64_t)length >= least)) begin_compressed(req, status, type);
+  if (req->deflate) length = -1;
+  if (has_body && length < 0) end_by_chunk_or_close(req);
   mw_str head = write_head(req, status, has_body ? type : mw_str_of("", 0), has_body ? length : -1);
   conn_write(c, head, mw_str_of("", 0));
   conn_set_deadline(c, 0);
   return 0;
 }
 
-static void write_chunk(conn *c, mw_str piece) {
+void response_write_chunk(conn *c, mw_str piece) {
   char size[24];
   int n = snprintf(size, sizeof size, "%zx\r\n", piece.len);
   mw_server *server = c->server;
@@ -186,6 +228,18 @@ static void write_chunk(conn *c, mw_str piece) {
   conn_write(c, mw_buf_str(scratch), mw_str_of("", 0));
 }
 
+static void write_piece(mw_request *req, mw_str piece, mw_deflate_flush flush) {
+  conn *c = req->conn;
+  if (req->deflate) {
+    mw_buf *packed = &c->server->packed;
+    mw_buf_reset(packed, MW_CONN_FLUSH_BYTES);
+    mw_deflate_add(req->deflate, piece, flush, packed);
+    piece = mw_buf_str(packed);
+  }
+  if (req->chunked_out) response_write_chunk(c, piece);
+  else conn_write(c, piece, mw_str_of("", 0));
+}
+
 int mw_response_write(mw_request *req, mw_str piece) {
   conn *c = req->conn;
   if (!c || mw_stream_is_closing(c->stream)) return MW_ECLOSED;
@@ -195,8 +249,7 @@ int mw_response_write(mw_request *req, mw_str piece) {
     if (piece.len > (uint64_t)req->length_left) return MW_EINVALID;
     req->length_left -= (int64_t)piece.len;
   }
-  if (req->chunked_out) write_chunk(c, piece);
-  else conn_write(c, piece, mw_str_of("", 0));
+  write_piece(req, piece, MW_DEFLATE_FLUSH);
   return mw_stream_is_full(c->stream) ? MW_AGAIN : 0;
 }
 
@@ -208,6 +261,7 @@ int mw_response_end(mw_request *req) {
     mw_response_abort(req);
     return MW_EINVALID;
   }
+  if (req->deflate && !req->silent) write_piece(req, mw_str_of("", 0), MW_DEFLATE_END);
   if (req->chunked_out && !req->silent) conn_write(c, MW_STR("0\r\n\r\n"), mw_str_of("", 0));
   conn_finish_exchange(c, 0);
   return 0;
@@ -218,3 +272,5 @@ void mw_response_abort(mw_request *req) {
 }
 
 bool mw_response_is_begun(const mw_request *req) { return req->begun; }
+
+bool mw_response_is_compressed(const mw_request *req) { return req->deflate != NULL; }

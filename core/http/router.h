@@ -29,6 +29,7 @@ typedef struct mw_route {
   int64_t timeout_ms;     /**< 0: the server's. */
   bool stream;            /**< on_request comes after the headers; the body by on_body. */
   bool raw_body;          /**< A compressed body is handed over as it came. */
+  bool no_compress;       /**< Its answers are sent as they are. */
   bool is_reserved;       /**< Paths that match it are answered 404, or 405 where other methods have a route: patterns that come
                                later in the order, such as "/:a/:b", never see them. */
   size_t param_count;     /**< Set by mw_router_add, with the names. */

@@ -27,6 +27,8 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
   DEFAULT(idle_timeout_ms, 120000);
   DEFAULT(handler_timeout_ms, 30000);
   DEFAULT(write_timeout_ms, 30000);
+  DEFAULT(compress_min, 1024);
+  server->compress_min = server->conf.compress_level ? server->conf.compress_min : SIZE_MAX;
   server->handler = handler;
   server->arg = arg;
   mw_list_init(&server->ports);
@@ -152,6 +154,8 @@ void mw_server_free(mw_server *server) {
   }
   mw_buf_deinit(&server->out);
   mw_buf_deinit(&server->scratch);
+  mw_buf_deinit(&server->packed);
+  for (int i = 0; i < 2; i++) mw_deflate_free(server->deflates[i]);
   mw_free(server);
 }
 

@@ -10,6 +10,9 @@
 // other, each when its predecessor is answered and never from inside the call that answered it. Requests come from a pool; header and
 // body slices live as long as the request is held.
 //
+// Answers are compressed (http/compress.c) when the server is told to and the client takes it: short whole ones at once, longer ones slice by
+// slice while the loop goes on, streamed ones piece by piece, each flushed.
+//
 //   on_request(mw_request *req, void *arg):  mw_response_send(req, 200, MW_STR("application/json"), MW_STR("{\"ok\":true}"));
 //
 // Smuggling and ambiguity are refused, not repaired: see http/strict.h for the list.
@@ -37,6 +40,8 @@ typedef struct mw_server_conf {
   int64_t idle_timeout_ms;    /**< Keep-alive without a request. 0: 120 s. */
   int64_t handler_timeout_ms; /**< Until the answer begins. 0: 30 s. Over it: 503. A route can set its own. */
   int64_t write_timeout_ms;   /**< Without progress of a client that reads. 0: 30 s. */
+  int compress_level;         /**< 1 (fast) to 9 (small). 0: answers are not compressed. */
+  size_t compress_min;        /**< Whole answers shorter than this are not compressed. 0: 1 KiB. */
   const char *server_name;    /**< `Server` header; NULL: none. */
 } mw_server_conf;
 
@@ -136,7 +141,8 @@ void mw_response_add_line(mw_request *req, mw_str line);
 /** Sends a whole answer. `type` empty: no Content-Type. HEAD, 204 and 304 send no body. `body` is copied where it must be kept.
  *  Returns 0 also when the client is gone; MW_EINVALID when an answer was begun, or for a status outside 200 to 599. */
 int mw_response_send(mw_request *req, int status, mw_str type, mw_str body);
-/** Begins a streamed answer: chunked on HTTP/1.1, close-delimited on 1.0; with `length` >= 0 by Content-Length. */
+/** Begins a streamed answer: chunked on HTTP/1.1, close-delimited on 1.0; with `length` >= 0 by Content-Length, unless it is
+ *  compressed. `length` bytes must be written in any case. */
 int mw_response_begin(mw_request *req, int status, mw_str type, int64_t length);
 /** Sends a piece. Returns MW_AGAIN when the queue is above its mark (the piece is taken; wait for on_drain), 0, or MW_ECLOSED. */
 int mw_response_write(mw_request *req, mw_str piece);
@@ -144,3 +150,5 @@ int mw_response_end(mw_request *req);
 /** Cuts the connection: for an answer that failed half-way. */
 void mw_response_abort(mw_request *req);
 bool mw_response_is_begun(const mw_request *req);
+/** True when what is written now is compressed: then a large piece takes time, about 10 ms a MiB. */
+bool mw_response_is_compressed(const mw_request *req);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "http/chunked.h"
+#include "http/deflate.h"
 #include "http/inflate.h"
 #include "http/parser.h"
 #include "http/server.h"
@@ -24,6 +25,8 @@
 #define MW_CONN_COPY_BYTES (16 * 1024)    // bodies up to this are gathered with their heads
 #define MW_CONN_PUMP_BYTES (1024 * 1024)  // of a larger body only this much is handed to the stream at a time
 #define MW_CONN_INFLATE_BYTES (1024 * 1024) // of a compressed body only this much is taken out in one turn of the loop
+#define MW_CONN_DEFLATE_BYTES (64 * 1024) // whole answers up to this are compressed at once, larger ones this much a turn
+#define MW_SERVER_MAX_DEFLATES 256        // streams compressed at a time, about 70 KiB each; more are sent plain
 #define MW_CONN_LINGER_MS 2000
 #define MW_CONN_LAST_LINGER_MS 500        // while the server winds down
 #define MW_CONN_DISCARD_BYTES (64 * 1024) // of a body that nobody wants: read up to this, beyond it close
@@ -67,6 +70,8 @@ struct conn {
   size_t inflated; // in this turn
   mw_buf pump; // rest of a large body
   size_t pump_at;
+  mw_deflate *deflate; // of the pump; NULL: it is sent as it is
+  bool pump_chunked;
   mw_timer timer;
   int64_t due_ms;        // when the present phase (idle, head, handler) is over; 0: never
   int64_t body_due_ms;   // when the next piece of the body must be there; 0: none is waited for
@@ -95,6 +100,7 @@ struct mw_request {
   mw_inflate *inflate;          // NULL: the body is taken as it comes
   bool body_in;                 // all of it was read, though not all came out of `inflate`
   mw_buf headers_out; // raw lines
+  mw_deflate *deflate; // of a streamed answer
   mw_str type;        // a Content-Type that mw_response_header gave
   int64_t length_left;
   void *data;
@@ -112,6 +118,9 @@ struct mw_server {
   mw_server_stats stats;
   mw_buf out;     // answers of the events that run
   mw_buf scratch; // heads and chunks outside of them
+  mw_buf packed;  // what was compressed last
+  mw_deflate *deflates[2]; // for whole answers in gzip and deflate; made at the first
+  size_t deflating, compress_min; // SIZE_MAX: nothing is compressed
   int64_t date_ms;
   char date[48];
   size_t date_len;
@@ -136,6 +145,21 @@ void response_refuse(mw_request *req, int status, const char *why);
 /** Answers with a small problem+json. */
 void response_problem(mw_request *req, int status, const char *why);
 
+void response_remove_line(mw_request *req, mw_str name);
+/** Writes one chunk of the chunked coding. */
+void response_write_chunk(conn *c, mw_str piece);
+
+// compress.c
+/** Decides by request, route, type and headers, and says in Vary that it did. */
+mw_coding compress_choose(mw_request *req, int status, mw_str type);
+/** Sets the headers of a compressed answer. */
+void compress_mark(mw_request *req, mw_coding coding);
+/** Compresses a short body; the result is valid until the next. */
+mw_str compress_whole(mw_server *server, mw_coding coding, mw_str body);
+/** NULL when too many are open. */
+mw_deflate *compress_open(mw_server *server, mw_coding coding);
+void compress_close(mw_server *server, mw_deflate **deflate);
+
 // conn.c
 void conn_open(port *p, mw_stream *stream);
 /** Ends the exchange (status 0 or why it broke) and goes on to the next request, never before the caller returned. */
@@ -148,6 +172,8 @@ void conn_wind_down(conn *c);
 void conn_write(conn *c, mw_str head, mw_str body);
 /** Sends a body that is too large to hand over at once. */
 void conn_pump(conn *c, mw_str body);
+/** The same, compressing it slice by slice; takes `take_deflate`. */
+void conn_pump_packed(conn *c, mw_str body, mw_deflate *take_deflate, bool chunked);
 /** Ends the present phase after so long; 0: never. */
 void conn_set_deadline(conn *c, int64_t after_ms);
 /** The handler reads on. */

@@ -11,7 +11,8 @@
 --
 -- Options of a route: body (largest body, bytes or "50MB"; default 1 MiB), timeout (until the answer begins; default 30 s),
 -- stream (true: the handler starts before the body is in and reads it by req:chunks()), decompress (false: a gzip or deflate body is
--- given as it was sent, for who forwards it or checks its signature; otherwise the handler sees what was in it, up to `body` bytes).
+-- given as it was sent, for who forwards it or checks its signature; otherwise the handler sees what was in it, up to `body` bytes), compress (false: the
+-- answer is never compressed; for pages that hold a secret beside what the visitor wrote, see BREACH in docs/plugins.md).
 -- A middleware that does not call next() ends the chain there. The order is: use_all, use, group, route, handler.
 -- Paths of the built-in surfaces stay theirs: declaring one is an error, and patterns such as "/:a/:b" or "/*all" never see them.
 
@@ -23,7 +24,7 @@ local validate = require "mw.validate"
 local M = {}
 
 local methods = { GET = true, POST = true, PUT = true, PATCH = true, DELETE = true, HEAD = true, OPTIONS = true, ["*"] = true }
-local route_options = { body = "number|string", timeout = "duration", stream = "boolean", decompress = "boolean" }
+local route_options = { body = "number|string", timeout = "duration", stream = "boolean", decompress = "boolean", compress = "boolean" }
 
 -- Paths that belong to the built-in surfaces, with the surface's name.
 local reserved = {
@@ -77,7 +78,7 @@ end
 
 local function route_opts(what, given)
   local opts = validate.options(what, given, route_options)
-  local checked = { stream = opts.stream or nil, raw_body = opts.decompress == false or nil }
+  local checked = { stream = opts.stream or nil, raw_body = opts.decompress == false or nil, no_compress = opts.compress == false or nil }
   if opts.timeout then checked.timeout = validate.duration(what .. ": timeout", opts.timeout, true) end
   if type(opts.body) == "number" then checked.body = opts.body
   elseif opts.body then

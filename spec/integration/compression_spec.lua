@@ -20,12 +20,41 @@ mw.post("/stream-ends", { stream = true, body = 1000000 }, function(req, res)
   local _, err = mw.try(function() for piece in req:chunks() do bytes = bytes + #piece end end)
   mw.kv.set("ended", (err and err.code or "whole") .. " " .. (bytes <= 1000000 and "within" or "beyond"))
 end)
+local unit = {}
+for i = 1, 2000 do unit[i] = ("%09d,"):format(i * 7919) end
+unit = table.concat(unit)
+local function text(n) return unit:rep(math.ceil(n / #unit)):sub(1, n) end
+mw.get("/text/:n", function(req, res)
+  for name, value in pairs(req.query) do res:header(name, value) end
+  res:status(tonumber(req.headers["x-status"]) or 200):text(text(tonumber(req.params.n)))
+end)
+mw.get("/secret", { compress = false }, function(req, res) res:text(text(5000)) end)
+mw.get("/noise", function(req, res)
+  local t = {}
+  for i = 1, 2000 do t[i] = string.char(mw.random(256) - 1) end
+  res:text(table.concat(t))
+end)
+mw.get("/events", function(req, res)
+  res:header("content-type", "text/event-stream"):header("etag", '"a"')
+  for i = 1, 3 do
+    res:write("data: " .. i .. "\n\n")
+    while not mw.kv.get("event" .. i) do mw.sleep("5ms") end
+  end
+  res:finish()
+end)
+mw.post("/go/:key", function(req, res) mw.kv.set(req.params.key, true) res:text("ok") end)
+mw.get("/large-writes", function(req, res)
+  for _ = 1, 3 do res:write(text(3000000)) end
+  res:finish()
+end)
+mw.get("/fails", function(req, res) res:write(text(5000)) error("in the middle") end)
+mw.get("/ping", function(req, res) res:text("pong") end)
 mw.get("/kv/:key", function(req, res) res:text(mw.kv.get(req.params.key) or "-") end)
 ]==]
 
 describe("compression", function()
   local s
-  setup(function() s = server.start { plugins = { ["zip.lua"] = plugin } } end)
+  setup(function() s = server.start { plugins = { ["zip.lua"] = plugin }, args = { "--workers", "1" } } end)
   teardown(function() s:stop() end)
 
   local function chunked(text, size)
@@ -139,5 +168,152 @@ describe("compression", function()
       assert.equal("0:", post("/body", "", "gzip").body)
       assert.equal(404, post("/nowhere", packed, "gzip").status)
     end)
+  end)
+
+  local unit = {}
+  for i = 1, 2000 do unit[i] = ("%09d,"):format(i * 7919) end
+  unit = table.concat(unit)
+  local function text(n) return unit:rep(math.ceil(n / #unit)):sub(1, n) end
+
+  describe("of an answer", function()
+    local function get(path, accept, headers)
+      headers = headers or {}
+      headers["accept-encoding"] = accept or "gzip"
+      return s:get(path, { headers = headers, timeout = 30 })
+    end
+
+    it("is what the client takes", function()
+      local gzip, deflate, plain = get("/text/5000"), get("/text/5000", "gzip;q=0.1, deflate"), get("/text/5000", "br")
+      assert.same({ "gzip", "deflate" }, { gzip.headers["content-encoding"], deflate.headers["content-encoding"] })
+      assert.is_nil(plain.headers["content-encoding"])
+      assert.equal(text(5000), zlib.inflate(gzip.body, "gzip"))
+      assert.equal(text(5000), zlib.inflate(deflate.body, "zlib"))
+      assert.equal(text(5000), plain.body)
+      for _, answer in ipairs { gzip, deflate, plain } do
+        assert.equal("Accept-Encoding", answer.headers.vary)
+        assert.equal(tostring(#answer.body), answer.headers["content-length"])
+        assert.equal("text/plain; charset=utf-8", answer.headers["content-type"])
+      end
+      assert.is_nil(s:get("/text/5000").headers["content-encoding"])
+      assert.is_nil(get("/text/5000", "identity;q=0").headers["content-encoding"])
+    end)
+
+    it("is read by curl, short, long and streamed", function()
+      if not curl.exists() then return pending("needs curl") end
+      for _, path in ipairs { "/text/5000", "/text/3000000", "/large-writes" } do
+        for _, how in ipairs { "--http1.1", "--http1.0" } do
+          local answer = curl(s, path, "--compressed", how)
+          assert.same({ 0, 200, "gzip" }, { answer.exit, answer.status, answer.headers["content-encoding"] }, path)
+          local expected = path == "/large-writes" and text(3000000):rep(3) or text(tonumber(path:match("%d+")))
+          assert.is_true(answer.body == expected, path .. how)
+        end
+      end
+      assert.not_equal(0, curl(s, "/fails", "--compressed").exit)
+    end)
+
+    it("is left out where it gains nothing or is not wanted", function()
+      for _, path in ipairs { "/text/1020", "/noise", "/secret", "/text/5000?content-type=image/png", "/text/5000?content-encoding=br",
+        "/text/5000?cache-control=private,%20no-transform", "/text/5000?repr-digest=x" } do
+        assert.is_true(get(path).headers["content-encoding"] ~= "gzip", path)
+      end
+      assert.equal("gzip", get("/text/1030").headers["content-encoding"])
+      assert.is_nil(get("/text/1020").headers.vary)
+      assert.is_nil(get("/secret").headers.vary)
+      assert.is_nil(get("/text/5000", "gzip", { ["x-status"] = "206" }).headers["content-encoding"])
+      assert.equal("gzip", get("/text/5000", "gzip", { ["x-status"] = "404" }).headers["content-encoding"])
+    end)
+
+    it("weakens a strong ETag, and says Vary once", function()
+      assert.equal('W/"a"', get("/text/5000?etag=%22a%22").headers.etag)
+      assert.equal('W/"a"', get("/text/5000?etag=W/%22a%22").headers.etag)
+      assert.equal('"a"', get("/text/5000?etag=%22a%22", "br").headers.etag)
+      assert.equal("Origin, Accept-Encoding", get("/text/5000?vary=Origin").headers.vary)
+      assert.equal("Origin, accept-encoding", get("/text/5000?vary=Origin,%20accept-encoding").headers.vary)
+      assert.equal("*", get("/text/5000?vary=*").headers.vary)
+      assert.is_nil(get("/text/5000?accept-ranges=bytes").headers["accept-ranges"])
+    end)
+
+    it("gives HEAD the headers of GET", function()
+      for _, path in ipairs { "/text/5000", "/text/500", "/text/3000000", "/large-writes" } do
+        local head, get_ = s:request("HEAD", path, { headers = { ["accept-encoding"] = "gzip" } }), get(path)
+        for _, name in ipairs { "content-encoding", "content-length", "transfer-encoding", "vary", "content-type" } do
+          assert.equal(get_.headers[name], head.headers[name], path .. " " .. name)
+        end
+        assert.equal("", head.body)
+      end
+    end)
+
+    it("does not hold up a stream of events", function()
+      local conn = s:connect()
+      conn:send("GET /events HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n")
+      local seen = ""
+      local function events()
+        local body = ""
+        local rest = seen:match("\r\n\r\n(.*)") or ""
+        while true do
+          local size, after = rest:match("^(%x+)\r\n()")
+          if not size or #rest < after + tonumber(size, 16) then break end
+          body = body .. rest:sub(after, after + tonumber(size, 16) - 1)
+          rest = rest:sub(after + tonumber(size, 16) + 2)
+        end
+        return (zlib.inflate(body, "gzip"))
+      end
+      for i = 1, 3 do
+        while not events():find("data: " .. i, 1, true) do
+          conn:fill(posix.now() + 5)
+          seen, conn.rest = seen .. conn.rest, ""
+        end
+        assert.is_nil(events():find("data: " .. (i + 1), 1, true))
+        s:post("/go/event" .. i)
+      end
+      conn:close()
+      assert.matches("[Cc]ontent%-[Ee]ncoding: gzip", seen)
+      assert.matches('[Ee][Tt]ag: W/"a"', seen)
+    end)
+
+    it("keeps the connection, also between long answers that are pipelined", function()
+      local conn = s:connect()
+      local one = "GET /text/2000000 HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"
+      local two = "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
+      conn:send((one .. two):rep(3))
+      for _ = 1, 3 do
+        local body, left, ended = zlib.inflate(conn:read_answer("GET", { timeout = 30 }).body, "gzip")
+        assert.is_true(body == text(2000000) and left == "" and ended)
+        assert.equal("pong", conn:read_answer("GET", {}).body)
+      end
+      conn:close()
+    end)
+
+    it("of a long one leaves the loop to others meanwhile", function()
+      local slow = s:connect()
+      slow:send("GET /text/20000000 HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n")
+      slow:fill(posix.now() + 10) -- it has begun
+      local conn, worst = s:connect(), 0
+      for _ = 1, 20 do
+        local began = posix.now()
+        assert.equal("pong", conn:request("GET", "/ping").body)
+        worst = math.max(worst, posix.now() - began)
+      end
+      conn:close()
+      assert.is_true(text(20000000) == zlib.inflate(slow:read_answer("GET", { timeout = 30 }).body, "gzip"))
+      slow:close()
+      assert.is_true(worst < 0.1, "a short request waited " .. worst .. " s")
+    end)
+  end)
+
+  it("can be switched off", function()
+    local other = server.start { plugins = { ["zip.lua"] = plugin }, config = "return { http = { compress = false } }" }
+    local answer = other:get("/text/5000", { headers = { ["accept-encoding"] = "gzip" } })
+    other:stop()
+    assert.same({ text(5000), nil, nil }, { answer.body, answer.headers["content-encoding"], answer.headers.vary })
+  end)
+
+  it("begins where, and is as thorough as, the configuration says", function()
+    local other = server.start { plugins = { ["zip.lua"] = plugin }, config = "return { http = { compress_min = 100, compress_level = 9 } }" }
+    local with = { headers = { ["accept-encoding"] = "gzip" } }
+    local short, long = other:get("/text/110", with), other:get("/text/50000", with)
+    other:stop()
+    assert.equal("gzip", short.headers["content-encoding"])
+    assert.is_true(#long.body < #s:get("/text/50000", with).body)
   end)
 end)

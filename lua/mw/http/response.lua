@@ -11,6 +11,7 @@
 
 local core = require "mw.core.http"
 local errors = require "mw.errors"
+local task = require "mw.core.task"
 local validate = require "mw.validate"
 
 ---@class mw.Response
@@ -55,11 +56,24 @@ function methods:redirect(url, status)
   return core.send(self)
 end
 
+local SLICE = 256 * 1024
+
+local function write(res, piece)
+  local ok, err = core.write(res, piece)
+  if not ok then errors.raise(err) end
+end
+
 --- Sends a piece of a streamed answer.
 function methods:write(piece)
   if not core.is_begun(self) then core.begin(self) end
-  local ok, err = core.write(self, piece)
-  if not ok then errors.raise(err) end
+  if type(piece) == "string" and #piece > SLICE and core.is_compressed(self) then
+    for at = 1, #piece, SLICE do
+      if at > 1 then task.sleep(0) end -- compressing takes time that others need too
+      write(self, piece:sub(at, at + SLICE - 1))
+    end
+  else
+    write(self, piece)
+  end
   return self
 end
 
