@@ -16,6 +16,8 @@ const mw_command *const mw_commands[] = {
     &mw_command_reload,
     &mw_command_trigger,
     &mw_command_migrate,
+    &mw_command_backup,
+    &mw_command_restore,
     &mw_command_config,
     &mw_command_test,
     &mw_command_version,

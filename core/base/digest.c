@@ -47,6 +47,19 @@ void mw_digest_sha256(mw_str data, uint8_t *out) {
   memcpy(out, whole, MW_SHA256_LEN);
 }
 
+mw_sha256 *mw_sha256_new(void) {
+  EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+  if (!ctx || EVP_DigestInit_ex(ctx, find("sha256"), NULL) != 1) abort();
+  return (mw_sha256 *)ctx;
+}
+
+void mw_sha256_add(mw_sha256 *hash, const void *bytes, size_t len) { EVP_DigestUpdate((EVP_MD_CTX *)hash, bytes, len); }
+
+void mw_sha256_finish(mw_sha256 *hash, uint8_t *out) {
+  if (out) EVP_DigestFinal_ex((EVP_MD_CTX *)hash, out, NULL);
+  EVP_MD_CTX_free((EVP_MD_CTX *)hash);
+}
+
 bool mw_digest_equal(mw_str a, mw_str b) {
   return a.len == b.len && (a.len == 0 || CRYPTO_memcmp(a.ptr, b.ptr, a.len) == 0);
 }

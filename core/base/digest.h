@@ -21,6 +21,11 @@ size_t mw_digest(const char *name, mw_str data, uint8_t *out);
 size_t mw_digest_hmac(const char *name, mw_str key, mw_str data, uint8_t *out);
 /** The same for the one that is always there; `out` has MW_SHA256_LEN bytes. */
 void mw_digest_sha256(mw_str data, uint8_t *out);
+/** SHA-256 of what comes in pieces. `mw_sha256_finish` writes MW_SHA256_LEN bytes (`out` may be NULL) and frees it. */
+typedef struct mw_sha256 mw_sha256;
+mw_sha256 *mw_sha256_new(void);
+void mw_sha256_add(mw_sha256 *hash, const void *bytes, size_t len);
+void mw_sha256_finish(mw_sha256 *hash, uint8_t *out);
 /** Compares without telling by time where they differ; the lengths are not secret. */
 bool mw_digest_equal(mw_str a, mw_str b);
 

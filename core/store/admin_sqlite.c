@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The blocking connection of migrations on SQLite. The data lock keeps other processes away.
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -60,17 +63,32 @@ static int exec_admin(mw_admin *admin, mw_str sql, mw_admin_row_cb cb, void *arg
 
 static void count_table(void *arg, int columns, const char *const *texts) { *(int *)arg = texts[0] && *texts[0] != '0'; }
 
-/** Copies the database to moonwatch.db.before-migration, unless it is still empty. */
+static int copy_to(mw_admin *admin, const char *copy, mw_err *err) {
+  char *sql = sqlite3_mprintf("VACUUM INTO %Q", copy);
+  unlink(copy);
+  int code = exec_admin(admin, mw_str_from(sql), NULL, NULL, err);
+  sqlite3_free(sql);
+  if (code) return code;
+  int fd = open(copy, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || fchmod(fd, 0600) || fsync(fd)) code = mw_err_set(err, MW_EIO, "cannot sync %s: %s", copy, strerror(errno));
+  if (fd >= 0) close(fd);
+  return code;
+}
+
+/** Copies the database to moonwatch.db.before-migration, unless it is still empty. The copy before is kept until this one is whole. */
 static int before_change(mw_admin *admin, mw_err *err) {
   int has_tables = 0;
   int code = exec_admin(admin, MW_STR("SELECT count(*) FROM sqlite_master WHERE name = 'executions'"), count_table, &has_tables, err);
   if (code || !has_tables) return code;
   char *copy = sqlite3_mprintf("%s.before-migration", admin->path);
-  char *sql = sqlite3_mprintf("VACUUM INTO %Q", copy);
-  unlink(copy);
-  code = exec_admin(admin, mw_str_from(sql), NULL, NULL, err);
-  if (code) mw_err_wrap(err, "copy the database before changing it");
-  sqlite3_free(sql);
+  char *part = sqlite3_mprintf("%s.new", copy);
+  code = copy_to(admin, part, err);
+  if (!code && rename(part, copy)) code = mw_err_set(err, MW_EIO, "cannot rename %s: %s", part, strerror(errno));
+  if (code) {
+    unlink(part);
+    mw_err_wrap(err, "the schema is not changed, because the database cannot be copied beside itself first (free some space)");
+  }
+  sqlite3_free(part);
   sqlite3_free(copy);
   return code;
 }

@@ -49,6 +49,12 @@ int mw_data_dir_make(const char *path, mw_err *err) {
                     (long)geteuid());
 }
 
+// Root may restore or migrate for the user whose folder it is, who has to be able to open what is made then.
+static void give_to_owner(const char *dir, int fd) {
+  struct stat st;
+  if (geteuid() == 0 && !stat(dir, &st) && st.st_uid != 0 && fchown(fd, st.st_uid, st.st_gid)) return; // it is then said when it is opened
+}
+
 // ---- the lock ----
 
 static int lock_patiently(int fd) {
@@ -84,6 +90,7 @@ int mw_data_dir_lock(const char *dir, int *out, mw_err *err) {
   path_in(dir, "moonwatch.lock", path, sizeof path);
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return mw_err_set(err, MW_EIO, "cannot open %s: %s", path, strerror(errno));
+  give_to_owner(dir, fd);
   int why = lock_patiently(fd), code = 0;
   if (why) code = refuse_lock(dir, path, why, read_pid(fd), err);
   // Only a name for others to see: a full disk must not keep a server from its data.
@@ -107,7 +114,7 @@ long mw_data_dir_holder(const char *dir) {
 
 // ---- the node ----
 
-static int write_node_id(const char *path, mw_id *id, mw_err *err) {
+static int write_node_id(const char *dir, const char *path, mw_id *id, mw_err *err) {
   char text[MW_ID_TEXT + 1], part[4100];
   *id = mw_id_new();
   mw_id_format(id, text);
@@ -115,6 +122,7 @@ static int write_node_id(const char *path, mw_id *id, mw_err *err) {
   snprintf(part, sizeof part, "%s.new", path);
   int fault = MW_FAULT(file_open);
   int fd = fault ? -1 : open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd >= 0) give_to_owner(dir, fd);
   if (!fault) fault = MW_FAULT(file_write);
   bool ok = fd >= 0 && !fault && write(fd, text, MW_ID_TEXT) == MW_ID_TEXT;
   if (ok) ok = !(fault = MW_FAULT(file_sync)) && fsync(fd) == 0;
@@ -128,7 +136,7 @@ int mw_data_dir_node_id(const char *dir, bool make, mw_id *id, mw_err *err) {
   char path[4096], text[64] = "";
   path_in(dir, "node.id", path, sizeof path);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return make ? write_node_id(path, id, err) : 0;
+  if (fd < 0 && errno == ENOENT) return make ? write_node_id(dir, path, id, err) : 0;
   ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
   int why = errno;
   if (fd >= 0) close(fd);

@@ -71,6 +71,17 @@ static void add_file(plan *p, const mw_embed *file) {
   else s->up = text, checksum(text, s->sum);
 }
 
+int mw_migrate_newest(const char *engine) {
+  size_t len = strlen(engine);
+  int newest = 0;
+  for (const mw_embed *file = mw_embedded_migrations; file->name; file++) {
+    if (strncmp(file->name, engine, len) || file->name[len] != '/') continue;
+    int version = atoi(file->name + len + 1);
+    if (version > newest) newest = version;
+  }
+  return newest;
+}
+
 // ---- what the database says ----
 
 static void on_row(void *arg, int columns, const char *const *texts) {
@@ -218,7 +229,7 @@ int mw_migrate_down(mw_store *store, int steps, int *count, mw_err *err) {
   if (!code) code = open_plan(&p, store, err);
   if (code) return code;
   code = check_versions(&p, err);
-  if (!code) code = store->engine->admin->before_change(p.admin, err);
+  if (!code && p.newest) code = store->engine->admin->before_change(p.admin, err);
   for (size_t i = p.count; !code && i-- > 0 && *count < steps;) {
     if (!p.steps[i].applied) continue;
     code = apply(&p, &p.steps[i], false, err);

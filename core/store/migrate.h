@@ -27,3 +27,5 @@ int mw_migrate_up(mw_store *store, int *count, mw_err *err);
 int mw_migrate_down(mw_store *store, int steps, int *count, mw_err *err);
 /** Lists all; the caller frees `*list` with mw_free. */
 int mw_migrate_status(mw_store *store, mw_migration **list, size_t *count, mw_err *err);
+/** Returns the newest version that this program has for an engine ("sqlite", "postgres"). */
+int mw_migrate_newest(const char *engine);
