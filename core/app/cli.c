@@ -15,6 +15,9 @@ const mw_command *const mw_commands[] = {
     &mw_command_check,
     &mw_command_reload,
     &mw_command_trigger,
+    &mw_command_keys,
+    &mw_command_login,
+    &mw_command_logout,
     &mw_command_migrate,
     &mw_command_backup,
     &mw_command_restore,
@@ -95,11 +98,21 @@ static void print_flags(const mw_cli_flag *flags) {
   }
 }
 
+static void print_subs(const mw_cli_sub *subs) {
+  if (subs) printf("\nWhat:\n");
+  for (; subs && subs->name; subs++) {
+    char left[64];
+    snprintf(left, sizeof left, "%s%s%s", subs->name, subs->args ? " " : "", subs->args ? subs->args : "");
+    printf("  %-24s %s\n", left, subs->summary);
+  }
+}
+
 void mw_cli_print_help(const mw_command *command) {
+  const char *args = command->subs ? "WHAT …" : command->args;
   printf("%s.\n\nUsage: moonwatch %s%s%s%s\n", command->summary, command->name,
-         command->flags || command->takes_config ? " [FLAGS]" : "", command->args ? " " : "",
-         command->args ? command->args : "");
+         command->flags || command->takes_config ? " [FLAGS]" : "", args ? " " : "", args ? args : "");
   if (command->details) printf("\n%s\n", command->details);
+  print_subs(command->subs);
   printf("\nFlags:\n");
   print_flags(command->flags);
   if (command->takes_config) {
@@ -174,6 +187,12 @@ const char *mw_cli_get(const mw_cli *cli, const char *name) {
   return NULL;
 }
 
+const char *mw_cli_get_nth(const mw_cli *cli, const char *name, int index) {
+  for (int i = 0; i < cli->flag_count; i++)
+    if (strcmp(cli->flags[i].name, name) == 0 && index-- == 0) return cli->flags[i].value;
+  return NULL;
+}
+
 /** Collects every flag that `command` knows; returns how many. */
 static int known_flags(const mw_command *command, mw_cli_flag *out, int cap) {
   int n = 0;
@@ -220,6 +239,36 @@ static int parse_flag(mw_cli *cli, int argc, char **argv, int *i) {
   return 0;
 }
 
+static int check_args(const mw_cli *cli, const mw_cli_sub *sub, int least, int most) {
+  const char *args = sub ? sub->args : cli->command->args, *name = sub ? sub->name : "";
+  if (cli->argc > most) return mw_cli_usage_error(cli, "'%s' is one argument too many", cli->argv[most]);
+  if (cli->argc < least)
+    return mw_cli_usage_error(cli, "arguments are missing: moonwatch %s%s%s %s", cli->command->name, sub ? " " : "", name, args);
+  return 0;
+}
+
+static int unknown_sub(const mw_cli *cli) {
+  const char *names[MW_CLI_MAX];
+  char list[256] = "";
+  int n = 0;
+  size_t len = 0;
+  for (const mw_cli_sub *sub = cli->command->subs; sub->name && n < MW_CLI_MAX - 1; sub++) {
+    len += (size_t)snprintf(list + len, sizeof list - len, "%s%s", n == 0 ? "" : sub[1].name ? ", " : " or ", sub->name);
+    names[n++] = sub->name;
+  }
+  names[n] = NULL;
+  if (!cli->argc) return mw_cli_usage_error(cli, "say what to do: %s", list);
+  const char *meant = mw_cli_suggest(cli->argv[0], names);
+  if (meant) return mw_cli_usage_error(cli, "there is no '%s'; did you mean '%s'?", cli->argv[0], meant);
+  return mw_cli_usage_error(cli, "there is no '%s'; it is %s", cli->argv[0], list);
+}
+
+static int check_sub(const mw_cli *cli) {
+  for (const mw_cli_sub *sub = cli->command->subs; sub->name && cli->argc; sub++)
+    if (strcmp(sub->name, cli->argv[0]) == 0) return check_args(cli, sub, sub->min_args + 1, sub->max_args + 1);
+  return unknown_sub(cli);
+}
+
 static int parse(mw_cli *cli, int argc, char **argv) {
   bool only_args = false;
   for (int i = 0; i < argc; i++) {
@@ -241,11 +290,7 @@ static int parse(mw_cli *cli, int argc, char **argv) {
     }
   }
   if (mw_cli_has(cli, "help")) return 0;
-  if (cli->argc > cli->command->max_args)
-    return mw_cli_usage_error(cli, "'%s' is one argument too many", cli->argv[cli->command->max_args]);
-  if (cli->argc < cli->command->min_args)
-    return mw_cli_usage_error(cli, "arguments are missing: moonwatch %s %s", cli->command->name, cli->command->args);
-  return 0;
+  return cli->command->subs ? check_sub(cli) : check_args(cli, NULL, cli->command->min_args, cli->command->max_args);
 }
 
 static int take_raw(mw_cli *cli, int argc, char **argv) {

@@ -27,6 +27,14 @@ typedef struct mw_cli_flag {
   const char *help;  /**< One line. */
 } mw_cli_flag;
 
+/** What a command can be asked to do: `moonwatch keys create`. */
+typedef struct mw_cli_sub {
+  const char *name;    /**< NULL ends a list. */
+  const char *args;    /**< As mw_command.args; NULL: none. */
+  const char *summary; /**< One line, imperative, no full stop. */
+  int min_args, max_args;
+} mw_cli_sub;
+
 typedef struct mw_cli mw_cli;
 
 typedef struct mw_command {
@@ -35,6 +43,7 @@ typedef struct mw_command {
   const char *summary; /**< One line, imperative, no full stop. */
   const char *details; /**< Further lines for `moonwatch help NAME`; may be NULL. */
   const mw_cli_flag *flags; /**< NULL: none. */
+  const mw_cli_sub *subs;   /**< The first argument is one of these names, already checked when `run` is called; NULL: not so. */
   int min_args, max_args;
   bool takes_config;   /**< Accepts the flags of the options in app/config.h as well. */
   bool is_raw;         /**< Gets its arguments unparsed. */
@@ -64,6 +73,8 @@ bool mw_cli_has(const mw_cli *cli, const char *name);
 const char *mw_cli_get(const mw_cli *cli, const char *name);
 /** Says "moonwatch NAME: …" on stderr with a pointer to help; returns MW_EXIT_USAGE. */
 int mw_cli_usage_error(const mw_cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/** Returns the value number `index`, from 0, of a flag that may be given several times, or NULL. */
+const char *mw_cli_get_nth(const mw_cli *cli, const char *name, int index);
 /** Says "moonwatch NAME: …" on stderr; returns `code`. */
 int mw_cli_fail(const mw_cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /** Returns the name in the NULL-ended list `names` that `name` most likely means, or NULL. */

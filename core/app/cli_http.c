@@ -267,6 +267,35 @@ bool mw_cli_json_string(mw_str json, const char *key, mw_buf *out) {
   return found;
 }
 
+static void read_items(mw_json_reader *reader, void (*each)(mw_str item, void *arg), void *arg) {
+  if (mw_json_read(reader) != MW_JSON_ARRAY_BEGIN) return;
+  for (mw_json_token token; (token = mw_json_read(reader)) > MW_JSON_END && token != MW_JSON_ARRAY_END;) {
+    if (token != MW_JSON_OBJECT_BEGIN) {
+      each(token == MW_JSON_STRING ? reader->text : reader->raw, arg);
+      continue;
+    }
+    const char *begin = reader->raw.ptr;
+    int depth = reader->depth;
+    while (token > MW_JSON_END && !(token == MW_JSON_OBJECT_END && reader->depth == depth - 1)) token = mw_json_read(reader);
+    if (token > MW_JSON_END) each(mw_str_of(begin, (size_t)(reader->at - begin)), arg);
+  }
+}
+
+void mw_cli_json_each(mw_str json, const char *key, void (*each)(mw_str item, void *arg), void *arg) {
+  mw_json_reader reader;
+  mw_json_reader_init(&reader, json, NULL);
+  if (mw_json_read(&reader) == MW_JSON_OBJECT_BEGIN)
+    while (mw_json_read(&reader) == MW_JSON_KEY) {
+      if (!mw_str_eq(reader.text, mw_str_from(key))) {
+        if (mw_json_skip(&reader)) break;
+        continue;
+      }
+      read_items(&reader, each, arg);
+      break;
+    }
+  mw_json_reader_deinit(&reader);
+}
+
 int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer) {
   static const char *const keys[] = {"detail", "error.message", "error", "message", "title"};
   mw_buf text = MW_BUF_INIT, hint = MW_BUF_INIT;

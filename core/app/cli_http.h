@@ -33,3 +33,5 @@ void mw_cli_answer_deinit(mw_cli_answer *answer);
 int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer);
 /** Appends the string member `key` of a JSON object, or of its member object ("error.message"); false when there is none. */
 bool mw_cli_json_string(mw_str json, const char *key, mw_buf *out);
+/** Calls `each` with the text of every item of the array `key` of a JSON object, in order. */
+void mw_cli_json_each(mw_str json, const char *key, void (*each)(mw_str item, void *arg), void *arg);

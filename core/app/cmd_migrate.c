@@ -70,10 +70,7 @@ static int migrate(mw_cli *cli, const mw_config *conf, int steps) {
 }
 
 static int run_migrate(mw_cli *cli) {
-  const char *what = cli->argv[0];
   uint64_t steps = 1;
-  if (strcmp(what, "up") && strcmp(what, "down") && strcmp(what, "status"))
-    return mw_cli_usage_error(cli, "up, down or status, not '%s'", what);
   const char *text = mw_cli_get(cli, "steps");
   if (text && (!mw_str_parse_u64(mw_str_from(text), &steps) || steps < 1 || steps > 10000))
     return mw_cli_usage_error(cli, "--steps is a number from 1 to 10000, not '%s'", text);
@@ -91,15 +88,20 @@ static const mw_cli_flag flags[] = {
     {NULL, NULL, NULL},
 };
 
+static const mw_cli_sub subs[] = {
+    {"up", NULL, "Apply what is pending", 0, 0},
+    {"down", NULL, "Undo the newest migrations", 0, 0},
+    {"status", NULL, "List all migrations and when each was applied", 0, 0},
+    {NULL, NULL, NULL, 0, 0},
+};
+
 const mw_command mw_command_migrate = {
     .name = "migrate",
-    .args = "up|down|status",
     .summary = "Change the engine database's schema",
     .details = "serve applies what is pending by itself unless migrate.auto is false. On SQLite the server must be stopped, and the\n"
                "database is copied beside itself first.",
     .flags = flags,
-    .min_args = 1,
-    .max_args = 1,
+    .subs = subs,
     .takes_config = true,
     .run = run_migrate,
 };

@@ -5,5 +5,19 @@
 
 #include "app/cli.h"
 
-extern const mw_command mw_command_init, mw_command_serve, mw_command_check, mw_command_reload, mw_command_trigger,
-    mw_command_migrate, mw_command_backup, mw_command_restore, mw_command_config, mw_command_test, mw_command_version, mw_command_help, mw_command_serve_child;
+extern const mw_command mw_command_init;
+extern const mw_command mw_command_serve;
+extern const mw_command mw_command_check;
+extern const mw_command mw_command_reload;
+extern const mw_command mw_command_trigger;
+extern const mw_command mw_command_keys;
+extern const mw_command mw_command_login;
+extern const mw_command mw_command_logout;
+extern const mw_command mw_command_migrate;
+extern const mw_command mw_command_backup;
+extern const mw_command mw_command_restore;
+extern const mw_command mw_command_config;
+extern const mw_command mw_command_test;
+extern const mw_command mw_command_version;
+extern const mw_command mw_command_help;
+extern const mw_command mw_command_serve_child;

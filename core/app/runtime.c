@@ -37,6 +37,13 @@ void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker) {
   mw_loop_post(rt->main, on_worker_opened, rt);
 }
 
+static void note_dashboard(mw_runtime *rt, int tag, const char *address) {
+  if ((tag != MW_LISTENER_MAIN && tag != MW_LISTENER_OPS) || strncmp(address, "unix:", 5) == 0) return;
+  const char *port = strrchr(address, ':');
+  bool is_any = strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
+  snprintf(rt->dashboard, sizeof rt->dashboard, "http://%s%s", is_any ? "localhost" : "", is_any && port ? port : address);
+}
+
 static void write_addresses(mw_runtime *rt) {
   mw_buf path = MW_BUF_INIT, text = MW_BUF_INIT, temporary = MW_BUF_INIT;
   mw_buf_printf(&path, "%s/addresses", rt->conf->data);
@@ -46,6 +53,7 @@ static void write_addresses(mw_runtime *rt) {
     char shown[MW_ADDRESS_TEXT];
     if (rt->fds.listeners[tag][0] < 0 || mw_listener_address(rt->fds.listeners[tag][0], &address)) continue;
     mw_address_format(&address, shown);
+    note_dashboard(rt, tag, shown);
     mw_buf_printf(&text, "%s %s\n", mw_listen_kinds[tag].name, shown);
     mw_log(MW_LOG_INFO, "http", "listening", MW_LOG_S("listener", mw_listen_kinds[tag].name), MW_LOG_S("address", shown));
   }

@@ -34,6 +34,11 @@ static bool host_token_matches(void *program, mw_str token, bool *is_set) {
   return own.len > 0 && mw_digest_equal(own, token);
 }
 
+static uint64_t host_access_version(void *program, bool changed) {
+  mw_runtime *rt = program;
+  return changed ? atomic_fetch_add(&rt->access_version, 1) + 1 : atomic_load(&rt->access_version);
+}
+
 static void do_reload(void *arg) {
   mw_reload_waiter *waiter = arg;
   mw_runtime_reload(waiter->rt, waiter);
@@ -92,7 +97,9 @@ static void host_status(void *program, mw_buf *out) {
   mw_buf_printf(out, "],\"version\":\"%s\",\"engine\":\"%s\",\"database_up\":%s,\"workers\":%d,\"pid\":%d,\"draining\":%s,",
                 MW_VERSION, mw_store_engine(rt->store), mw_store_is_up(rt->store) ? "true" : "false", rt->workers, (int)getpid(),
                 atomic_load(&rt->draining) ? "true" : "false");
-  mw_buf_printf(out, "\"uptime_seconds\":%.3f}", (double)(mw_clock_mono_ns() - rt->started_ns) / 1e9);
+  mw_buf_add_cstr(out, "\"dashboard\":");
+  mw_json_add_string(out, mw_str_from(rt->dashboard));
+  mw_buf_printf(out, ",\"uptime_seconds\":%.3f}", (double)(mw_clock_mono_ns() - rt->started_ns) / 1e9);
   mw_buf_deinit(&reasons);
 }
 
@@ -123,6 +130,7 @@ const mw_host_ops mw_runtime_host_ops = {
     .config = host_config,
     .env = host_env,
     .token_matches = host_token_matches,
+    .access_version = host_access_version,
     .reload = host_reload,
     .plugins = host_plugins,
     .status = host_status,

@@ -14,6 +14,7 @@
 #include "app/worker.h"
 #include "base/buf.h"
 #include "bind/host.h"
+#include "loop/address.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "loop/work.h"
@@ -69,6 +70,8 @@ struct mw_runtime {
   atomic_bool store_ready, draining, serving, loaded;
   atomic_bool leaving;  /**< Stops soon: not ready any more. */
   bool handing_over;    /**< Another server of this data folder goes on. */
+  char dashboard[MW_ADDRESS_TEXT + 16]; /**< What a person on this machine opens, without a path; "" on Unix sockets alone. */
+  atomic_uint_fast64_t access_version; /**< Changes of keys and sessions by this process. */
   bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
   bool told_ready;

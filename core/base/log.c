@@ -51,6 +51,12 @@ static bool is_pretty(void) {
   return fd_is_terminal != 0;
 }
 
+bool mw_log_say(const char *text) {
+  if (!is_pretty() || !isatty(out_fd)) return false;
+  size_t len = strlen(text);
+  return write(out_fd, text, len) == (ssize_t)len;
+}
+
 static mw_str cut(mw_str text) {
   if (text.len <= TEXT) return text;
   text.len = TEXT;

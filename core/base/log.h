@@ -50,6 +50,8 @@ typedef enum mw_log_format { MW_LOG_FORMAT_AUTO, MW_LOG_FORMAT_JSON, MW_LOG_FORM
 
 /** Sets the lowest level written and the format. Call before threads start. Defaults: info, auto. */
 void mw_log_configure(mw_log_level lowest, mw_log_format format);
+/** Writes `text` as it stands, but only where a person reads along: pretty lines on a terminal. False when it was not written. */
+bool mw_log_say(const char *text);
 /** True when a line of `level` would be written. */
 bool mw_log_is_on(mw_log_level level);
 /** Returns "debug", "info", "warn", "error" or "fatal". */

@@ -160,6 +160,18 @@ static int l_token_matches(lua_State *L) {
   return 2;
 }
 
+static int l_access_version(lua_State *L) {
+  mw_host *host = mw_host_of(L);
+  bool has = host && host->ops && host->ops->access_version;
+  lua_pushnumber(L, has ? (lua_Number)host->ops->access_version(host->program, lua_toboolean(L, 1)) : 0);
+  return 1;
+}
+
+static int l_say(lua_State *L) {
+  lua_pushboolean(L, mw_log_say(luaL_checkstring(L, 1)));
+  return 1;
+}
+
 static int push_report(lua_State *L, void (*report)(void *program, mw_buf *out), void *program) {
   mw_buf *out = mw_scratch_buf(L);
   report(program, out);
@@ -328,6 +340,8 @@ static const luaL_Reg functions[] = {
     {"config", l_config},
     {"env", l_env},
     {"token_matches", l_token_matches},
+    {"access_version", l_access_version},
+    {"say", l_say},
     {"plugins", l_plugins},
     {"status", l_status},
     {"is_draining", l_is_draining},

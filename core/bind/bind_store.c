@@ -11,23 +11,7 @@
 
 static mw_store *store_of(lua_State *L) { return mw_store_client_store(mw_store_check_client(L)); }
 
-static bool is_sqlite(lua_State *L) { return mw_store_schema(store_of(L))[0] == 0; }
-
 /* ---- queries ---- */
-
-// Replaces `{{schema}}.` by our schema; pushes a buffer that holds the text.
-static mw_str expand_schema(lua_State *L, mw_str sql) {
-  static const char mark[] = "{{schema}}.";
-  const char *schema = mw_store_schema(store_of(L)), *at = sql.ptr, *end = sql.ptr + sql.len, *found;
-  mw_buf *out = mw_scratch_buf(L);
-  while ((found = memmem(at, (size_t)(end - at), mark, sizeof mark - 1))) {
-    mw_buf_add(out, at, (size_t)(found - at));
-    if (schema[0]) mw_buf_printf(out, "\"%s\".", schema);
-    at = found + sizeof mark - 1;
-  }
-  mw_buf_add(out, at, (size_t)(end - at));
-  return mw_buf_str(out);
-}
 
 static void on_rows(int status, const mw_rows *rows, const mw_err *err, const char *sqlstate, void *arg) {
   mw_store_op_take_rows(arg, status, rows, err, sqlstate);
@@ -41,8 +25,8 @@ static int l_query(lua_State *L) {
   size_t count;
   lua_settop(L, 4);
   mw_arena *arena = mw_store_push_arena(L);
-  const mw_value *params = mw_store_read_params(L, 3, arena, is_sqlite(L) && db == MW_DB_ENGINE, &count);
-  if (db == MW_DB_ENGINE) sql = expand_schema(L, sql);
+  const mw_value *params = mw_store_read_params(L, 3, arena, mw_store_is_sqlite(L) && db == MW_DB_ENGINE, &count);
+  if (db == MW_DB_ENGINE) sql = mw_store_expand_schema(L, sql);
   mw_store_op *op = mw_store_op_start(L, "mw.query");
   op->ids = db == MW_DB_ENGINE;
   mw_query_opts opts = {.sql = sql, .params = params, .nparams = count, .timeout_ms = mw_store_opt_ms(L, 4)};
@@ -74,7 +58,7 @@ static int run_query(lua_State *L, const char *sql, const mw_value *param, mw_qu
   mw_store_client *client = mw_store_check_client(L);
   mw_store_op *op = mw_store_op_start(L, "a read");
   op->ids = true;
-  mw_str text = expand_schema(L, mw_str_from(sql));
+  mw_str text = mw_store_expand_schema(L, mw_str_from(sql));
   mw_query_opts opts = {.sql = text, .params = param, .nparams = 1};
   return mw_store_op_suspend(L, op, mw_store_query(client, MW_DB_ENGINE, &opts, cb, op, &op->query));
 }
@@ -116,7 +100,7 @@ static int l_get_code(lua_State *L) {
 static mw_value id_param(lua_State *L, mw_id *id, char text[MW_ID_TEXT]) {
   *id = mw_store_check_id(L, 1);
   mw_id_format(id, text);
-  if (is_sqlite(L)) return MW_VALUE_OF_BLOB(mw_str_of((const char *)id->bytes, 16));
+  if (mw_store_is_sqlite(L)) return MW_VALUE_OF_BLOB(mw_str_of((const char *)id->bytes, 16));
   return MW_VALUE_OF_TEXT(mw_str_of(text, MW_ID_TEXT - 1));
 }
 

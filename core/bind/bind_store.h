@@ -15,7 +15,7 @@
 //   add_change(app, kind, subject, actor, detail_json) -> true
 //   is_up() -> bool, why | nil      engine() -> "sqlite" | "postgres"      epoch() -> number      lease_left() -> seconds  (do not wait)
 //
-// In SQL for "engine", `{{schema}}.` stands for our schema, a parameter {id = "…"} for an id column; ids come out as text.
+// In SQL for "engine", also in its transactions, `{{schema}}.` stands for our schema, a parameter {id = "…"} for an id column; ids come out as text.
 
 #include <lua.h>
 

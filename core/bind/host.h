@@ -29,6 +29,8 @@ typedef struct mw_host_ops {
   const char *(*env)(void *program, const char *name, bool *allowed);
   /** True when `token` is the server's (constant time); `*is_set` says whether one is configured. */
   bool (*token_matches)(void *program, mw_str token, bool *is_set);
+  /** How often keys and sessions were changed by this process, after counting one more when `changed`. Any thread. */
+  uint64_t (*access_version)(void *program, bool changed);
   /** Starts a reload; `cb` comes on this worker's loop. */
   void (*reload)(void *program, int worker, mw_host_reload_cb cb, void *arg);
   /** Appends JSON: {generation, plugins = [...], error = null | {...}}. Any thread. */

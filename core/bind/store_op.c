@@ -3,10 +3,12 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "bind/host.h"
 #include "bind/store_values.h"
+#include "vm/scratch.h"
 
 mw_str mw_store_opt_str(lua_State *L, int index) {
   mw_str text = {NULL, 0};
@@ -60,6 +62,24 @@ mw_arena *mw_store_push_arena(lua_State *L) {
 }
 
 /* ---- operations ---- */
+
+bool mw_store_is_sqlite(lua_State *L) {
+  return mw_store_schema(mw_store_client_store(mw_store_check_client(L)))[0] == 0;
+}
+
+mw_str mw_store_expand_schema(lua_State *L, mw_str sql) {
+  static const char mark[] = "{{schema}}.";
+  const char *schema = mw_store_schema(mw_store_client_store(mw_store_check_client(L)));
+  const char *at = sql.ptr, *end = sql.ptr + sql.len, *found;
+  mw_buf *out = mw_scratch_buf(L);
+  while ((found = memmem(at, (size_t)(end - at), mark, sizeof mark - 1))) {
+    mw_buf_add(out, at, (size_t)(found - at));
+    if (schema[0]) mw_buf_printf(out, "\"%s\".", schema);
+    at = found + sizeof mark - 1;
+  }
+  mw_buf_add(out, at, (size_t)(end - at));
+  return mw_buf_str(out);
+}
 
 mw_store_op *mw_store_op_start(lua_State *L, const char *what) {
   mw_task_check_yieldable(L, what);

@@ -60,6 +60,10 @@ mw_id mw_store_check_id(lua_State *L, int index);
 mw_db mw_store_check_db(lua_State *L, int index);
 /** The worker's door; raises where there is no server. */
 mw_store_client *mw_store_check_client(lua_State *L);
+/** True when ids of the engine's tables are 16-byte blobs. */
+bool mw_store_is_sqlite(lua_State *L);
+/** Replaces `{{schema}}.` by our schema; pushes a buffer that holds the text. */
+mw_str mw_store_expand_schema(lua_State *L, mw_str sql);
 /** Pushes an arena that the collector frees, whatever is raised meanwhile. */
 mw_arena *mw_store_push_arena(lua_State *L);
 

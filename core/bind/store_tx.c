@@ -13,6 +13,7 @@ typedef struct tx_box {
   mw_tx *tx;      // NULL: ended
   mw_task_hold hold; // on the task that began it: with the task it ends, also when a kill lets no Lua code run any more
   int refs;
+  bool is_engine; // ids are ids, {{schema}}. stands for our schema
   bool busy;      // an operation is under way
   bool abandoned; // to be rolled back as soon as it is not busy
 } tx_box;
@@ -96,6 +97,7 @@ int mw_store_l_begin(lua_State *L) {
   mw_task_check_yieldable(L, "mw.transaction");
   tx_box *box = MW_NEW(tx_box);
   mw_list_init(&box->hold.node);
+  box->is_engine = db == MW_DB_ENGINE;
   mw_store_op *op = start_tx_op(L, box, "mw.transaction"); // the operation holds the only reference so far
   return suspend_tx(L, op, mw_store_begin(client, db, timeout_ms, on_begun, op));
 }
@@ -118,8 +120,10 @@ static int l_tx_query(lua_State *L) {
   size_t count;
   lua_settop(L, 4);
   mw_arena *arena = mw_store_push_arena(L);
-  const mw_value *params = mw_store_read_params(L, 3, arena, false, &count);
+  const mw_value *params = mw_store_read_params(L, 3, arena, box->is_engine && mw_store_is_sqlite(L), &count);
+  if (box->is_engine) sql = mw_store_expand_schema(L, sql);
   mw_store_op *op = start_tx_op(L, box, "tx:query");
+  op->ids = box->is_engine;
   mw_query_opts opts = {.sql = sql, .params = params, .nparams = count, .timeout_ms = mw_store_opt_ms(L, 4)};
   int rc = mw_tx_query(box->tx, &opts, on_tx_rows, op);
   mw_arena_deinit(arena);

@@ -104,9 +104,17 @@ local function note_generation()
   if not ok then runtime.log("warn", "plugins", "the change log has no row for this generation: " .. err.message) end
 end
 
+local function welcome()
+  local ok, err = require("mw.errors").try(require("mw.api.login").welcome)
+  if not ok and err then runtime.log("warn", "access", "no login link could be made: " .. err.message) end
+end
+
 --- The generation serves on this worker and the store is ready: starts the workflow engine.
 function M.start()
-  if runtime.worker() == 0 then require("mw.core.task").spawn(note_generation, "change log") end
+  if runtime.worker() == 0 then
+    require("mw.core.task").spawn(note_generation, "change log")
+    require("mw.core.task").spawn(welcome, "login link")
+  end
   require("mw.workflow").start()
 end
 

@@ -33,7 +33,7 @@ describe("split listeners", function()
     end
   end)
   it("answer /ops on its own listener and there only", function()
-    assert.equal(200, status(s, "ops", "/ops"))
+    assert.equal(401, status(s, "ops", "/ops"))
     assert.equal(404, status(s, "main", "/ops"))
     assert.equal(404, status(s, "api", "/ops"))
   end)

@@ -211,10 +211,10 @@ local workflows_doc = {
 }
 
 M.endpoints = {
-  { method = "GET", pattern = "/api/v1/executions", access = "key", handler = list, doc = list_doc },
-  { method = "POST", pattern = "/api/v1/executions", access = "key", handler = create, doc = create_doc },
-  { method = "GET", pattern = "/api/v1/executions/:id", access = "key", handler = get, doc = get_doc },
-  { method = "GET", pattern = "/api/v1/workflows", access = "key", handler = workflows, doc = workflows_doc },
+  { method = "GET", pattern = "/api/v1/executions", access = "key", scope = "executions:read", handler = list, doc = list_doc },
+  { method = "POST", pattern = "/api/v1/executions", access = "key", scope = "trigger", handler = create, doc = create_doc },
+  { method = "GET", pattern = "/api/v1/executions/:id", access = "key", scope = "executions:read", handler = get, doc = get_doc },
+  { method = "GET", pattern = "/api/v1/workflows", access = "key", scope = "plugins:read", handler = workflows, doc = workflows_doc },
 }
 
 return M

@@ -11,6 +11,8 @@
 -- Every listener answers the probes.
 
 local executions = require "mw.api.executions"
+local keys = require "mw.api.keys"
+local login = require "mw.api.login"
 local openapi = require "mw.api.openapi"
 local ops = require "mw.api.ops"
 local sidecar = require "mw.api.sidecar"
@@ -20,7 +22,7 @@ local system = require "mw.api.system"
 local M = {}
 
 local all = {}
-for _, list in ipairs { sidecar.endpoints, executions.endpoints, system.endpoints, system.probes, ops.endpoints } do
+for _, list in ipairs { sidecar.endpoints, executions.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
   for _, endpoint in ipairs(list) do all[#all + 1] = endpoint end
 end
 all[#all + 1] = openapi.endpoint(all)

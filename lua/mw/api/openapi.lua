@@ -71,7 +71,7 @@ local function operation(endpoint)
   return {
     operationId = endpoint.method:lower() .. endpoint.pattern:gsub("[^%w]+", "_"), summary = doc.summary, description = doc.description,
     tags = json.array { doc.tag }, parameters = parameters(endpoint), requestBody = request_body(endpoint), responses = responses(doc),
-    security = endpoint.access == "key" and json.array { { token = json.array {} }, {} } or json.array {},
+    security = endpoint.access == "key" and json.array { { token = json.array { endpoint.scope } }, { session = json.array {} }, {} } or json.array {},
   }
 end
 
@@ -94,7 +94,10 @@ function M.document(endpoints)
     paths = paths,
     components = {
       schemas = { Problem = problem, SidecarError = sidecar_error },
-      securitySchemes = { token = { type = "http", scheme = "bearer" } },
+      securitySchemes = {
+        token = { type = "http", scheme = "bearer", description = "The server's token, or a key that has the named scope (any: every key)" },
+        session = { type = "apiKey", ["in"] = "cookie", name = "mw_session", description = "With x-moonwatch-csrf on unsafe methods" },
+      },
     },
   }
 end
@@ -102,7 +105,7 @@ end
 --- The endpoint that shows the document of `endpoints`.
 function M.endpoint(endpoints)
   return {
-    method = "GET", pattern = "/api/v1/openapi.json", access = "key",
+    method = "GET", pattern = "/api/v1/openapi.json", access = "key", scope = "any",
     handler = function(_, res) res:json(M.document(endpoints)) end,
     doc = { summary = "This document", tag = "system", responses = { ["200"] = { "OpenAPI 3.1", { type = "object" } } } },
   }

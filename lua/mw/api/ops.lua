@@ -2,19 +2,13 @@
 
 --- /ops: one plain page with plugins, workflows, routes, load errors and links, until there is a dashboard. No script.
 
+local page = require "mw.api.page"
 local registry = require "mw._registry"
 local runtime = require "mw._runtime"
 
 local M = {}
 
-local escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
-
-local function escape(value) return (tostring(value == nil and "" or value):gsub("[&<>\"']", escapes)) end
-
-local STYLE = [[body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
-pre{background:#f6f6f6;padding:.8rem;overflow:auto}h2{margin-top:2rem}.bad{color:#a00}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#333}pre{background:#222}a{color:#8bf}.bad{color:#f88}}]]
+local escape = page.escape
 
 local LINKS = [[<h2>Links</h2><ul><li><a href="/api/v1/executions">executions</a></li><li><a href="/api/v1/workflows">workflows</a></li>
 <li><a href="/api/v1/plugins">plugins</a></li><li><a href="/api/v1/openapi.json">openapi.json</a></li><li><a href="/readyz">readyz</a></li></ul>]]
@@ -72,23 +66,28 @@ local function workflow_rows()
   return rows
 end
 
-local function page(_, res, _, listener)
+local function logout_form(who)
+  if not who.session then return "" end
+  return '<form method="post" action="/ops/logout"><input type="hidden" name="x-moonwatch-csrf" value="' .. who.csrf .. '"><button>Log out</button></form>'
+end
+
+-- What a script of the dashboard sends back; a script of a plugin's page cannot open this page (lua/mw/api/access.lua).
+local function csrf_meta(who) return who.csrf and '<meta name="moonwatch-csrf" content="' .. who.csrf .. '">' or "" end
+
+local function show(_, res, _, listener, who)
   local report, status = runtime.plugins(), runtime.status()
   local state = status.ready and "Ready" or "Not ready: " .. escape(table.concat(status.reasons or {}, "; "))
-  res:header("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-  res:header("x-content-type-options", "nosniff"):header("cache-control", "no-store")
-  res:html(table.concat({
-    "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Moonwatch</title>",
-    "<style>" .. STYLE .. "</style><h1>Moonwatch</h1>",
+  page.send(res, "Moonwatch", table.concat({
+    logout_form(who),
     string.format("<p>%s. Version %s, %s, generation %s.</p>", state, escape(status.version), escape(status.engine), escape(report.generation)),
     problems_html(report),
     "<h2>Plugins</h2>", table_of({ "name", "file", "declares" }, plugin_rows(report)),
     "<h2>Workflows</h2>", table_of({ "name", "form", "steps", "plugin", "where" }, workflow_rows()),
     "<h2>Routes</h2>", table_of({ "route", "plugin", "where" }, route_rows()),
-    listener == "ops" and "" or LINKS, "</html>\n",
-  }, "\n"))
+    listener == "ops" and "" or LINKS,
+  }, "\n"), csrf_meta(who))
 end
 
-M.endpoints = { { method = "GET", pattern = "/ops", access = "page", handler = page } }
+M.endpoints = { { method = "GET", pattern = "/ops", access = "page", scope = "ops", handler = show, on_refusal = page.refuse } }
 
 return M

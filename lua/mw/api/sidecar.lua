@@ -77,10 +77,10 @@ local health_doc = {
 
 M.endpoints = {
   {
-    method = "POST", pattern = "/api/trigger", access = "key", shape = "flowwatch", handler = trigger, doc = trigger_doc,
+    method = "POST", pattern = "/api/trigger", access = "key", scope = "trigger", shape = "flowwatch", handler = trigger, doc = trigger_doc,
     opts = { body = READ_BYTES },
   },
-  { method = "GET", pattern = "/api/health", access = "status", shape = "flowwatch", handler = health, doc = health_doc },
+  { method = "GET", pattern = "/api/health", access = "status", scope = "any", shape = "flowwatch", handler = health, doc = health_doc },
 }
 
 return M

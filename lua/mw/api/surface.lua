@@ -2,7 +2,8 @@
 
 --- Puts access, validation and the surface's error shape around a built-in handler.
 --
--- An endpoint is { method, pattern, access, shape, handler = function(req, res, args, listener) … end, opts, doc }. `doc` describes it
+-- An endpoint is { method, pattern, access, scope, shape, handler = function(req, res, args, listener, who) … end, opts, doc }. `access` and
+-- `scope` say who may use it (lua/mw/api/access.lua, lua/mw/access/scopes.lua), `who` is who does; `doc` describes it
 -- for /api/v1/openapi.json and checks requests (not those of shape "flowwatch", which ignore unknown fields):
 --   summary, description, query = { {name, schema, description} }, body = schema, raw = {input = true} (members kept byte for byte),
 --   responses = { ["200"] = {description, schema} }
@@ -83,25 +84,21 @@ end
 local NOTHING = { query = {} }
 
 local function refuse(endpoint, res, refusal)
-  if refusal.status ~= 401 then error(refusal, 0) end
-  if endpoint.access == "page" then
-    res:status(401):header("www-authenticate", 'Basic realm="moonwatch, the token is the password"')
-    return res:text("This page needs the server's token: give it as the password, or as Authorization: Bearer TOKEN.\n")
-  end
-  res:header("www-authenticate", 'Bearer realm="moonwatch"')
+  if endpoint.on_refusal and endpoint.on_refusal(res, refusal) then return end
+  if refusal.status == 401 then res:header("www-authenticate", 'Bearer realm="moonwatch"') end
   error(refusal, 0)
 end
 
 --- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app", "api", "ops" or "control".
 function M.route(endpoint, listener)
-  local handler, doc, kind = endpoint.handler, endpoint.doc, endpoint.access
+  local handler, doc, kind, scope = endpoint.handler, endpoint.doc, endpoint.access, endpoint.scope
   local is_sidecar = endpoint.shape == "flowwatch"
   local is_strict = not is_sidecar and doc ~= nil
   local function serve(req, res)
-    local refusal = access.check(req, kind, listener)
+    local who, refusal = access.check(req, kind, scope, listener)
     if refusal then return refuse(endpoint, res, refusal) end
     if is_sidecar then res:header("content-type", SIDECAR_TYPE) end
-    return handler(req, res, is_strict and check_request(doc, req) or NOTHING, listener)
+    return handler(req, res, is_strict and check_request(doc, req) or NOTHING, listener, who)
   end
   return {
     methods = { endpoint.method }, pattern = endpoint.pattern, handler = serve, opts = endpoint.opts or {},

@@ -66,12 +66,12 @@ local reload_doc = {
 
 M.probes = {
   { method = "GET", pattern = "/livez", access = "open", handler = livez, doc = livez_doc },
-  { method = "GET", pattern = "/readyz", access = "status", handler = readyz, doc = readyz_doc },
+  { method = "GET", pattern = "/readyz", access = "status", scope = "status:read", handler = readyz, doc = readyz_doc },
 }
 
 M.endpoints = {
-  { method = "GET", pattern = "/api/v1/plugins", access = "key", handler = plugins, doc = plugins_doc },
-  { method = "POST", pattern = "/api/v1/reload", access = "key", handler = reload, opts = { timeout = 60 }, doc = reload_doc },
+  { method = "GET", pattern = "/api/v1/plugins", access = "key", scope = "plugins:read", handler = plugins, doc = plugins_doc },
+  { method = "POST", pattern = "/api/v1/reload", access = "key", scope = "plugins:reload", handler = reload, opts = { timeout = 60 }, doc = reload_doc },
 }
 
 return M

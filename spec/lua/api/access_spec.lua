@@ -121,4 +121,24 @@ describe("access to the built-in surfaces", function()
     for _, route in ipairs(api.routes("app")) do patterns[#patterns + 1] = route.pattern end
     assert.same({ "/livez", "/readyz" }, patterns)
   end)
+
+  it("names a known scope for every built-in endpoint that is not open, and has none without an endpoint", function()
+    local scopes, used = require "mw.access.scopes", { ["*"] = true }
+    for _, endpoint in ipairs(api.endpoints) do
+      local what = endpoint.method .. " " .. endpoint.pattern
+      if endpoint.access ~= "open" then
+        assert.truthy(endpoint.scope == "any" or scopes.known[endpoint.scope or ""],
+          what .. " has no scope; give it one of lua/mw/access/scopes.lua, or \"any\"")
+        used[endpoint.scope] = true
+      end
+    end
+    for name in pairs(scopes.known) do assert.is_true(used[name], "no endpoint needs the scope " .. name) end
+  end)
+
+  it("tells a browser without a session what to do", function()
+    local answer = send("GET", "/ops")
+    assert.equal(401, answer.status)
+    assert.match("moonwatch login", answer.text, 1, true)
+    assert.equal(403, send("GET", "/ops", { headers = { host = "evil.example" } }).status)
+  end)
 end)

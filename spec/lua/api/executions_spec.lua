@@ -177,7 +177,7 @@ describe("executions in the API", function()
       serving = { generation = 1, plugins = { { name = "a", file = "plugins/a.lua", declarations = {} } } },
       failed = { errors = { { file = "plugins/b.lua", line = 2, message = "<script>" } } },
     }
-    local answer = get("/ops")
+    local answer = exchange.send(server, require("mw.api").routes("control"), "GET", "/ops")
     assert.match("plugins/b.lua:2", answer.text, 1, true)
     assert.match("&lt;script&gt;", answer.text, 1, true)
     assert.is_nil(answer.text:find("<script", 1, true))

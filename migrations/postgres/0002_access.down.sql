@@ -1,0 +1,3 @@
+DROP TABLE {{schema}}.login_links;
+DROP TABLE {{schema}}.sessions;
+DROP TABLE {{schema}}.keys;
