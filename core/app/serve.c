@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -33,6 +34,14 @@ void mw_serve_configure_log(const mw_config *conf) {
   mw_log_configure(level, format);
 }
 
+// A connection is a descriptor, and the usual soft limit of 1,024 is for programs that use select().
+static void raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit)) mw_log(MW_LOG_WARN, "server", "the limit on open files stays as it is", MW_LOG_S("error", strerror(errno)));
+}
+
 // True when SIGTERM or SIGINT came while nothing served yet.
 static volatile sig_atomic_t stopped;
 static void on_stop(int number) { stopped = 1; }
@@ -41,6 +50,7 @@ int mw_serve(const mw_config *conf, mw_runtime_fds *fds) {
   mw_err err = {0};
   int64_t give_up_ms = mw_clock_mono_ms() + conf->drain_timeout + 1000;
   int rc;
+  raise_descriptor_limit();
   for (bool said = false;; said = true) {
     rc = mw_runtime_run(conf, fds, &err);
     if (rc != MW_ELOCKED || mw_clock_mono_ms() >= give_up_ms) break;

@@ -37,6 +37,8 @@ int setsockopt(int fd, int level, int option, const void *value, unsigned int le
 int shutdown(int fd, int how);
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 intptr_t readlink(const char *path, char *out, size_t size);
+struct mw_spec_rlimit { uint64_t soft, hard; };
+int prlimit(mw_spec_pid pid, int resource, const struct mw_spec_rlimit *to, struct mw_spec_rlimit *from);
 char *strerror(int number);
 extern char **environ;
 ]]
@@ -179,6 +181,16 @@ function M.descriptors(pid)
   end
   pipe:close()
   return list
+end
+
+---Bounds the descriptors a process may have (its soft limit; 0: this process); returns the bound before.
+function M.limit_descriptors(pid, count)
+  local limit, RLIMIT_NOFILE = ffi.new("struct mw_spec_rlimit[1]"), 7
+  check(C.prlimit(pid, RLIMIT_NOFILE, nil, limit), "prlimit")
+  local before = tonumber(limit[0].soft)
+  limit[0].soft = math.min(count, tonumber(limit[0].hard))
+  check(C.prlimit(pid, RLIMIT_NOFILE, limit, nil), "prlimit")
+  return before
 end
 
 function M.environment()
