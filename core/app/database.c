@@ -82,6 +82,8 @@ static void on_prepared(void *arg, int status) {
   mw_free(arg);
   if (status) job.status = status;
   if (atomic_load(&rt->draining)) return;
+  rt->database_seen = !job.status || job.status == MW_EUNAVAILABLE || job.status == MW_ETIMEOUT;
+  mw_runtime_tell_ready(rt);
   if (!job.status) {
     if (job.count) mw_log(MW_LOG_INFO, "store", "migrated", MW_LOG_I("migrations", job.count));
     mw_loop_post(rt->worker[0].loop, register_node, &rt->worker[0]);

@@ -187,7 +187,7 @@ static void watch_plugins(mw_runtime *rt) {
 }
 
 void mw_runtime_tell_ready(mw_runtime *rt) {
-  if (rt->told_ready || rt->fds.supervisor < 0) return;
+  if (rt->told_ready || rt->fds.supervisor < 0 || !rt->database_seen || !atomic_load(&rt->serving)) return;
   rt->told_ready = true;
   if (write(rt->fds.supervisor, &(char){MW_PAIR_READY}, 1) < 0) mw_log(MW_LOG_WARN, "runtime", "the supervisor does not listen");
 }

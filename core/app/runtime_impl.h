@@ -74,6 +74,7 @@ struct mw_runtime {
   atomic_uint_fast64_t access_version; /**< Changes of keys and sessions by this process. */
   bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
+  bool database_seen; // its schema fits, or it is away: it is no reason to give up any more
   bool told_ready;
   int status;           /**< What mw_runtime_run returns. */
   mw_err err;
@@ -96,7 +97,7 @@ void mw_runtime_prepare_database(mw_runtime *rt);
 void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
 /** A worker's loop has stopped. Any thread. */
 void mw_runtime_worker_ended(mw_runtime *rt);
-/** Tells the supervisor once that the server serves. Main thread. */
+/** Tells the supervisor, once, when a generation serves and the database is no reason to give up. Main thread. */
 void mw_runtime_tell_ready(mw_runtime *rt);
 /** Begins an orderly end; the first call counts. Main thread. */
 void mw_runtime_drain(mw_runtime *rt, int status);

@@ -320,6 +320,8 @@ int PQstatus(const void *conn);
 char *PQerrorMessage(const void *conn);
 void *PQexec(void *conn, const char *sql);
 int PQresultStatus(const void *result);
+int PQntuples(const void *result);
+char *PQgetvalue(const void *result, int row, int column);
 void PQclear(void *result);
 void PQfinish(void *conn);
 int sqlite3_open_v2(const char *path, void **db, int flags, const char *vfs);
@@ -343,6 +345,20 @@ function M.fresh_database(url)
   C.PQfinish(conn)
   local made = url:gsub("^(%w+://[^/?]+)/?[^?]*", "%1/" .. name)
   return made
+end
+
+---First column of the first row of a query on a PostgreSQL database.
+function M.postgres(url, sql)
+  local C = ffi.C
+  local conn = C.PQconnectdb(url)
+  assert(C.PQstatus(conn) == 0, ffi.string(C.PQerrorMessage(conn)))
+  local result = C.PQexec(conn, sql)
+  local status, why = C.PQresultStatus(result), ffi.string(C.PQerrorMessage(conn))
+  local text = status == 2 and C.PQntuples(result) > 0 and ffi.string(C.PQgetvalue(result, 0, 0)) or nil
+  C.PQclear(result)
+  C.PQfinish(conn)
+  assert(status == 1 or status == 2, sql .. ": " .. why)
+  return text
 end
 
 ---First column of the first row of a query on a SQLite file.
