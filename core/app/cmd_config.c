@@ -42,8 +42,23 @@ static void print_text(const mw_config *conf, bool origin) {
   mw_buf_deinit(&value);
 }
 
+// The rows of docs/configuration.md, from the one table of options.
+static int print_reference(void) {
+  printf("| option | default | flag | what |\n|---|---|---|---|\n");
+  for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
+    const mw_config_option *option = &mw_config_options[i];
+    printf("| `%s` | ", option->name);
+    if (*option->fallback) printf("`%s`", option->fallback);
+    printf(" | ");
+    if (option->flag) printf("`--%s%s%s`", option->flag, option->value ? " " : "", option->value ? option->value : "");
+    printf(" | %s |\n", option->doc);
+  }
+  return MW_EXIT_OK;
+}
+
 static int run_config(mw_cli *cli) {
   mw_config conf;
+  if (mw_cli_has(cli, "reference")) return print_reference();
   int code = mw_cli_load_config(cli, &conf);
   if (code) return code;
   bool origin = mw_cli_has(cli, "origin");
@@ -55,6 +70,7 @@ static int run_config(mw_cli *cli) {
 
 static const mw_cli_flag flags[] = {
     {"origin", NULL, "Also say where each value came from"},
+    {"reference", NULL, "Print the table of all options instead, as in docs/configuration.md"},
     {"json", NULL, "Print JSON: durations in seconds, sizes in bytes"},
     {NULL, NULL, NULL},
 };
