@@ -5,6 +5,7 @@
 #include "bind/bind_fetch.h"
 #include "bind/bind_json.h"
 #include "bind/bind_http.h"
+#include "bind/bind_multipart.h"
 #include "bind/bind_runtime.h"
 #include "bind/bind_store.h"
 #include "vm/sandbox.h"
@@ -18,5 +19,6 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_crypto,
     mw_open_fetch,
     mw_open_http,
+    mw_open_multipart,
     NULL,
 };

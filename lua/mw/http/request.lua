@@ -7,7 +7,10 @@
 --   req.query_all.tag   every value of a doubled name, as a list (req.query has the last)
 --   req.cookies.session
 --   req:json()          the body as a value; raises what answers 400 (bad JSON) or 415 (another content type)
---   req:form()          an urlencoded body as a table; raises 400 or 415
+--   req:form()          a form's fields by name, and its files: local fields, files = req:form(); raises 400, 413 or 415
+--                       files.photo is {name, filename, raw_filename, type, body}; files[1] … files[#files] are all of them in order
+--   req:form_all()      the same fields, but each name has the list of its values; then the files
+--   req:parts()         iterator over the parts of a multipart form, for large files: see lua/mw/http/multipart.lua
 --   req:chunks()        iterator over the body, for routes declared with {stream = true}; the rest arrives while it is read
 --
 -- A body larger than the route takes was answered with 413 before the handler started (for a streaming route: ends the chunks).
@@ -16,6 +19,7 @@
 
 local core = require "mw.core.http"
 local errors = require "mw.errors"
+local multipart = require "mw.http.multipart"
 
 ---@class mw.Request
 ---@field method string
@@ -54,7 +58,7 @@ end
 
 local function whole_body(box)
   if core.streams(box) then
-    errors.throw("invalid", "this route is declared with stream = true: read its body with req:chunks()")
+    errors.throw("invalid", "this route is declared with stream = true: read its body with req:chunks() or req:parts()")
   end
   return core.body(box)
 end
@@ -91,19 +95,36 @@ function methods:json()
   return value
 end
 
-function methods:form()
-  local box = self[1]
+local function urlencoded(box, all)
+  whole_body(box)
+  local values, err = (all and core.form_all or core.form)(box)
+  if not values then refuse(400, err.code, err.message) end
+  return values, {}
+end
+
+-- The whole body as one piece.
+local function once(box)
+  local body = core.body(box)
+  return function()
+    local piece = body
+    body = nil
+    return piece
+  end
+end
+
+local function form(box, all)
   local kind = content_type(box)
-  if kind == "multipart/form-data" then
-    refuse(415, "content_type", "multipart/form-data is not read here; send application/x-www-form-urlencoded or JSON")
-  elseif kind ~= "application/x-www-form-urlencoded" then
-    refuse(415, "content_type", ("the content type is %s; send application/x-www-form-urlencoded"):format(kind or "missing"))
+  if kind == "application/x-www-form-urlencoded" then return urlencoded(box, all) end
+  if kind ~= "multipart/form-data" then
+    refuse(415, "content_type", ("the content type is %s; send multipart/form-data or application/x-www-form-urlencoded"):format(kind or "missing"))
   end
   whole_body(box)
-  local values, err = core.form(box)
-  if not values then refuse(400, err.code, err.message) end
-  return values
+  local fields, files, lists = multipart.read(core.request_header(box, "content-type"), once(box))
+  return all and lists or fields, files
 end
+
+function methods:form() return form(self[1], false) end
+function methods:form_all() return form(self[1], true) end
 
 local function next_chunk(box)
   local piece, err = core.read(box)
@@ -121,6 +142,16 @@ function methods:chunks()
     local body = self.body
     return body ~= "" and body or nil
   end
+end
+
+function methods:parts()
+  local box = self[1]
+  local kind = content_type(box)
+  if kind ~= "multipart/form-data" then
+    refuse(415, "content_type", ("the content type is %s; send multipart/form-data"):format(kind or "missing"))
+  end
+  local pull = core.streams(box) and function() return next_chunk(box) end or once(box)
+  return multipart.parts(core.request_header(box, "content-type"), pull)
 end
 
 local M = {}
