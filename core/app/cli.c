@@ -11,6 +11,7 @@
 
 const mw_command *const mw_commands[] = {
     &mw_command_init,
+    &mw_command_new,
     &mw_command_serve,
     &mw_command_check,
     &mw_command_reload,

@@ -6,6 +6,7 @@
 #include "app/cli.h"
 
 extern const mw_command mw_command_init;
+extern const mw_command mw_command_new;
 extern const mw_command mw_command_serve;
 extern const mw_command mw_command_check;
 extern const mw_command mw_command_reload;
