@@ -218,11 +218,11 @@ int mw_config_workers(const mw_config *conf) {
 
 int mw_config_check_access(const mw_config *conf, mw_err *err) {
   for (int tag = 0; tag < MW_LISTENERS; tag++) {
-    mw_address address;
+    mw_listen_address to;
     if (!mw_listen_is_set(conf, tag)) continue;
-    int rc = mw_listen_address(conf, tag, &address, err);
+    int rc = mw_listen_configured(conf, tag, &to, err);
     if (rc) return rc;
-    if (*conf->token || mw_listen_kinds[tag].faces_world || mw_address_is_loopback(&address)) continue;
+    if (*conf->token || mw_listen_kinds[tag].faces_world || mw_address_is_loopback(&to.address)) continue;
     const char *text = conf->texts[mw_listen_kinds[tag].option], *flag = mw_config_options[mw_listen_kinds[tag].option].flag;
     return mw_err_set(err, MW_EDENIED,
                       "listening on %s without a token would let anyone use the API. Set one:\n"

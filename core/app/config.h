@@ -54,6 +54,13 @@ typedef enum mw_config_kind {
   X(listen_ops, "listen_ops", STR, "", 0, 0, NULL, "listen-ops", "ADDR", false,                                                   \
     "A listener of its own for /ops and /metrics; the main one answers them no more")                                             \
   X(listen_mode, "listen_mode", STR, "0600", 0, 0, NULL, NULL, NULL, false, "Mode of Unix sockets that listen, in octal")         \
+  X(tls_cert, "tls.cert", LIST, "", 0, 0, NULL, "tls-cert", "FILES", false,                                                       \
+    "Certificates (PEM, leaf first) of https:// listeners; the first is the default")                                             \
+  X(tls_key, "tls.key", LIST, "", 0, 0, NULL, "tls-key", "FILES", false,                                                          \
+    "Their keys (PEM), in the same order; empty: each certificate's file holds its key")                                          \
+  X(tls_min_version, "tls.min_version", STR, "1.2", 0, 0, NULL, NULL, NULL, false, "Lowest version spoken: 1.2 or 1.3")           \
+  X(tls_hsts, "tls.hsts", DURATION, "0", 0, 315360000000, NULL, NULL, NULL, false,                                                \
+    "How long browsers shall insist on TLS (Strict-Transport-Security); 0: not said")                                             \
   X(data, "data", STR, "data", 0, 0, NULL, "data", "DIR", false, "Folder for databases and the control socket")                   \
   X(plugins, "plugins", STR, "plugins", 0, 0, NULL, "plugins", "DIR", false, "Folder with the plugins")                           \
   X(database, "database", STR, "sqlite", 0, 0, "DATABASE_URL", "database", "URL", true,                                           \

@@ -143,14 +143,25 @@ static int refuse(const mw_config *conf, size_t option, mw_err *err, const char 
 }
 
 static int check_listeners(const mw_config *conf, mw_err *err) {
-  mw_address address;
+  bool is_tls = false;
   unsigned mode;
   if (!mw_listen_parse_mode(conf->listen_mode, &mode))
     return refuse(conf, MW_CONFIG_listen_mode, err, "is a mode in octal, such as 0660");
   for (int tag = 0; tag < MW_LISTENERS; tag++) {
+    mw_listen_address to;
     bool is_needed = tag == MW_LISTENER_MAIN;
-    if ((is_needed || mw_listen_is_set(conf, tag)) && mw_listen_address(conf, tag, &address, err)) return MW_ECONFIG;
+    if (!is_needed && !mw_listen_is_set(conf, tag)) continue;
+    if (mw_listen_configured(conf, tag, &to, err)) return MW_ECONFIG;
+    if (to.is_tls && !conf->tls_cert.count)
+      return refuse(conf, (size_t)mw_listen_kinds[tag].option, err, "needs tls.cert and tls.key, the files of its certificate");
+    is_tls = is_tls || to.is_tls;
   }
+  if (conf->tls_cert.count && !is_tls)
+    return refuse(conf, MW_CONFIG_tls_cert, err, "is for a listener that begins with https://, and there is none");
+  if (conf->tls_key.count && conf->tls_key.count != conf->tls_cert.count)
+    return refuse(conf, MW_CONFIG_tls_key, err, "has as many files as tls.cert, or none when each of those holds its key too");
+  if (strcmp(conf->tls_min_version, "1.2") && strcmp(conf->tls_min_version, "1.3"))
+    return refuse(conf, MW_CONFIG_tls_min_version, err, "is 1.2 or 1.3");
   return 0;
 }
 

@@ -27,9 +27,20 @@ extern const mw_listen_kind mw_listen_kinds[MW_LISTENERS];
 int mw_listen_find(mw_str name);
 /** True when the configuration gives that listener an address. */
 bool mw_listen_is_set(const mw_config *conf, int tag);
-/** Parses an address to listen on: "host:port", "http://host:port", "unix:/path". MW_EINVALID with a sentence that shows the forms. */
-int mw_listen_parse(mw_str text, mw_address *address, mw_err *err);
+/** Where to listen, and whether TLS is spoken there. */
+typedef struct mw_listen_address {
+  mw_address address;
+  bool is_tls;
+} mw_listen_address;
+
+/** Room for an address as text, with its scheme. */
+#define MW_LISTEN_TEXT (MW_ADDRESS_TEXT + 8)
+
+/** Parses "host:port", "http://host:port", "https://host:port" or "unix:/path". MW_EINVALID with a sentence that shows the forms. */
+int mw_listen_parse(mw_str text, mw_listen_address *out, mw_err *err);
+/** Writes an address that is bound as DATA/addresses has it: "127.0.0.1:9400", "https://127.0.0.1:9443". */
+void mw_listen_format(const mw_listen_address *address, char text[MW_LISTEN_TEXT]);
 /** The configured address of a listener; the error names option and origin. */
-int mw_listen_address(const mw_config *conf, int tag, mw_address *address, mw_err *err);
+int mw_listen_configured(const mw_config *conf, int tag, mw_listen_address *out, mw_err *err);
 /** Parses `listen_mode`, the mode of Unix sockets, in octal. Returns false when it is none. */
 bool mw_listen_parse_mode(const char *text, unsigned *mode);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/certificates.h"
 #include "app/pair.h"
 #include "app/runtime_impl.h"
 #include "base/alloc.h"
@@ -37,11 +38,19 @@ void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker) {
   mw_loop_post(rt->main, on_worker_opened, rt);
 }
 
-static void note_dashboard(mw_runtime *rt, int tag, const char *address) {
+bool mw_runtime_is_tls(const mw_runtime *rt, int tag) {
+  mw_listen_address to;
+  return mw_listen_is_set(rt->conf, tag) && !mw_listen_configured(rt->conf, tag, &to, NULL) && to.is_tls;
+}
+
+static void note_dashboard(mw_runtime *rt, int tag, const mw_listen_address *to) {
+  char address[MW_ADDRESS_TEXT];
+  mw_address_format(&to->address, address);
   if ((tag != MW_LISTENER_MAIN && tag != MW_LISTENER_OPS) || strncmp(address, "unix:", 5) == 0) return;
   const char *port = strrchr(address, ':');
   bool is_any = strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
-  snprintf(rt->dashboard, sizeof rt->dashboard, "http://%s%s", is_any ? "localhost" : "", is_any && port ? port : address);
+  snprintf(rt->dashboard, sizeof rt->dashboard, "%s://%s%s", to->is_tls ? "https" : "http", is_any ? "localhost" : "",
+           is_any && port ? port : address);
 }
 
 static void write_addresses(mw_runtime *rt) {
@@ -49,11 +58,11 @@ static void write_addresses(mw_runtime *rt) {
   mw_buf_printf(&path, "%s/addresses", rt->conf->data);
   mw_buf_printf(&temporary, "%s.new", path.ptr);
   for (int tag = 0; tag < MW_LISTENERS; tag++) {
-    mw_address address;
-    char shown[MW_ADDRESS_TEXT];
-    if (rt->fds.listeners[tag][0] < 0 || mw_listener_address(rt->fds.listeners[tag][0], &address)) continue;
-    mw_address_format(&address, shown);
-    note_dashboard(rt, tag, shown);
+    mw_listen_address to = {.is_tls = mw_runtime_is_tls(rt, tag)};
+    char shown[MW_LISTEN_TEXT];
+    if (rt->fds.listeners[tag][0] < 0 || mw_listener_address(rt->fds.listeners[tag][0], &to.address)) continue;
+    mw_listen_format(&to, shown);
+    note_dashboard(rt, tag, &to);
     mw_buf_printf(&text, "%s %s\n", mw_listen_kinds[tag].name, shown);
     mw_log(MW_LOG_INFO, "http", "listening", MW_LOG_S("listener", mw_listen_kinds[tag].name), MW_LOG_S("address", shown));
   }
@@ -147,7 +156,11 @@ static void on_upgrade_signal(int signum, void *arg) {
     : "SIGUSR2 is for the supervisor, the process that started this one");
 }
 
-static void on_hangup(int signum, void *arg) { mw_runtime_reload(arg, NULL); }
+static void on_hangup(int signum, void *arg) {
+  mw_runtime *rt = arg;
+  mw_certificates_reload(rt->certificates);
+  mw_runtime_reload(rt, NULL);
+}
 
 static void on_files_changed(void *arg) { mw_runtime_reload(arg, NULL); }
 
@@ -200,6 +213,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
                          .data_dir = conf->data, .schema = conf->postgres_schema, .pg_pool_size = (int)conf->postgres_pool,
                          .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
   int rc = mw_store_open(&store, &rt->store, err);
+  if (!rc) rc = mw_certificates_open(conf, &rt->certificates, err);
   if (!rc) rc = open_control(rt, err);
   if (rc) return rc;
   rt->kv = mw_kv_new(KV_BYTES);
@@ -219,6 +233,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
     fcntl(rt->fds.supervisor, F_SETFL, O_NONBLOCK);
     if (!mw_poll_open(rt->main, rt->fds.supervisor, on_supervisor, rt, &rt->supervisor)) mw_poll_set(rt->supervisor, MW_POLL_READ);
   }
+  mw_certificates_watch(rt->certificates, rt->main, rt->reload.loader);
   watch_plugins(rt);
   write_addresses(rt);
   return 0;
@@ -276,11 +291,13 @@ static void close_all(mw_runtime *rt) {
     mw_timer_stop(&rt->leave);
     close_late(rt);
     mw_timer_stop(&rt->keep_alive);
+    mw_certificates_stop(rt->certificates);
     mw_work_pool_free(rt->reload.loader);
     mw_work_pool_free(rt->database_pool);
     while (mw_loop_turn(rt->main, false)) {}
     mw_loop_free(rt->main);
   }
+  mw_certificates_free(rt->certificates);
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
   if (rt->store && !rt->handing_over) remove_addresses(rt);
   if (rt->store) mw_store_close(rt->store);

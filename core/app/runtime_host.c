@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/certificates.h"
 #include "app/runtime_impl.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -41,6 +42,7 @@ static uint64_t host_access_version(void *program, bool changed) {
 
 static void do_reload(void *arg) {
   mw_reload_waiter *waiter = arg;
+  mw_certificates_reload(waiter->rt->certificates);
   mw_runtime_reload(waiter->rt, waiter);
 }
 

@@ -23,6 +23,7 @@
 #include "store/store.h"
 
 typedef struct mw_plugin_files mw_plugin_files;
+typedef struct mw_certificates mw_certificates;
 typedef struct mw_watchdog mw_watchdog;
 typedef struct mw_fswatch mw_fswatch;
 typedef struct mw_poll mw_poll;
@@ -52,6 +53,7 @@ struct mw_runtime {
   const mw_config *conf;
   mw_runtime_fds fds;
   const mw_host_ops *host_ops;
+  mw_certificates *certificates; /**< NULL: no listener speaks TLS. */
   mw_loop *main;
   mw_store *store;
   mw_kv *kv;
@@ -70,7 +72,7 @@ struct mw_runtime {
   atomic_bool store_ready, draining, serving, loaded;
   atomic_bool leaving;  /**< Stops soon: not ready any more. */
   bool handing_over;    /**< Another server of this data folder goes on. */
-  char dashboard[MW_ADDRESS_TEXT + 16]; /**< What a person on this machine opens, without a path; "" on Unix sockets alone. */
+  char dashboard[MW_ADDRESS_TEXT + 24]; /**< What a person on this machine opens, without a path; "" on Unix sockets alone. */
   atomic_uint_fast64_t access_version; /**< Changes of keys and sessions by this process. */
   bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
@@ -89,6 +91,8 @@ struct mw_runtime {
 
 extern const mw_host_ops mw_runtime_host_ops;
 
+/** True when that listener speaks TLS. Any thread. */
+bool mw_runtime_is_tls(const mw_runtime *rt, int tag);
 /** Any thread: migrated, registered, engines may start. */
 bool mw_runtime_store_is_ready(const mw_runtime *rt);
 /** Migrates the database, registers this node, starts the engines; tries again while the database is away. Main thread. */

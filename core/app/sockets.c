@@ -33,17 +33,18 @@ static int probe(const mw_address *address, mw_err *err) {
   return rc;
 }
 
-/** True when the server that last ran in this data folder wrote that it listens on `address`. */
+/** True when the server that last ran in this data folder wrote that it listens on `address`, with or without TLS. */
 static bool is_our_last(const mw_config *conf, const mw_address *address) {
-  char path[4200], line[256], text[MW_ADDRESS_TEXT];
+  char path[4200], line[256], text[MW_ADDRESS_TEXT], tls[MW_LISTEN_TEXT];
   mw_address_format(address, text);
+  mw_listen_format(&(mw_listen_address){*address, true}, tls);
   snprintf(path, sizeof path, "%s/addresses", conf->data);
   FILE *file = fopen(path, "re");
   bool found = false;
   while (file && !found && fgets(line, sizeof line, file)) {
     line[strcspn(line, "\n")] = 0;
     const char *space = strchr(line, ' ');
-    found = space && strcmp(space + 1, text) == 0;
+    found = space && (strcmp(space + 1, text) == 0 || strcmp(space + 1, tls) == 0);
   }
   if (file) fclose(file);
   return found;
@@ -79,9 +80,10 @@ static int add_socket(const mw_address *address, int first, int *fd, mw_err *err
 }
 
 static int open_listener(const mw_config *conf, int tag, int *fds, int workers, mw_err *err) {
-  mw_address address;
-  int rc = mw_listen_address(conf, tag, &address, err);
+  mw_listen_address to;
+  int rc = mw_listen_configured(conf, tag, &to, err);
   if (rc) return rc;
+  mw_address address = to.address;
   rc = bind_patiently(conf, &address, fds, err);
   if (!rc) rc = mw_listener_address(fds[0], &address);
   for (int i = 1; !rc && i < workers; i++) rc = add_socket(&address, fds[0], &fds[i], err);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "app/certificates.h"
 #include "app/runtime_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -60,7 +61,8 @@ static void listen_all(mw_worker *worker) {
     mw_err err;
     if (fd < 0) continue;
     worker->rt->fds.listeners[tag][worker->index] = -1; // taken
-    if (mw_http_host_listen(worker->http, fd, NULL, tag, &err))
+    mw_tls_context *tls = mw_runtime_is_tls(worker->rt, tag) ? mw_certificates_context(worker->rt->certificates) : NULL;
+    if (mw_http_host_listen(worker->http, fd, tls, tag, &err))
       mw_log(MW_LOG_ERROR, "http", "cannot listen", MW_LOG_S("error", err.text));
   }
 }
@@ -224,7 +226,8 @@ static void on_open(void *arg) {
                  .handler_timeout_ms = conf->http_handler_timeout,
                  .write_timeout_ms = conf->http_write_timeout,
                  .compress_level = conf->http_compress ? (int)conf->http_compress_level : 0,
-                 .compress_min = (size_t)conf->http_compress_min},
+                 .compress_min = (size_t)conf->http_compress_min,
+                 .hsts_s = conf->tls_hsts / 1000},
       .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
   mw_runtime_worker_opened(worker->rt, worker);
 }

@@ -105,6 +105,7 @@ static mw_str write_head(mw_request *req, int status, mw_str type, int64_t lengt
   if (length >= 0) to = put(put_number(put(to, MW_STR("Content-Length: ")), (uint64_t)length), MW_STR("\r\n"));
   if (req->chunked_out) to = put(to, MW_STR("Transfer-Encoding: chunked\r\n"));
   to = put_connection(to, req);
+  if (req->is_tls) to = put(to, mw_str_of(server->hsts_line, server->hsts_line_len));
   if (req->headers_out.len) to = put(to, mw_buf_str(&req->headers_out));
   to = put(to, MW_STR("\r\n"));
   return mw_str_of(begin, (size_t)(to - begin));

@@ -42,6 +42,10 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
   if (value.len && value.len < 100 && mw_headers_is_value(value)) {
     server->server_line_len = (size_t)snprintf(server->server_line, sizeof server->server_line, "Server: %s\r\n", name);
   }
+  if (server->conf.hsts_s > 0) {
+    server->hsts_line_len = (size_t)snprintf(server->hsts_line, sizeof server->hsts_line, "Strict-Transport-Security: max-age=%lld\r\n",
+                                             (long long)server->conf.hsts_s);
+  }
   server->conf.server_name = NULL; // it need not outlive this call
   return server;
 }
@@ -80,7 +84,7 @@ int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag) {
   port *p = MW_NEW(port);
   p->server = server;
   p->surface = surface_of(server, tag);
-  mw_listener_opts opts = {.tls = tls, .max_connections = server->conf.max_connections, .on_accept = on_accept, .arg = p};
+  mw_listener_opts opts = {.tls = tls, .handshake_ms = server->conf.header_timeout_ms, .max_connections = server->conf.max_connections, .on_accept = on_accept, .arg = p};
   int rc = mw_listener_open(server->loop, fd, &opts, &p->listener);
   if (rc) {
     mw_free(p);

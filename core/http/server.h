@@ -42,6 +42,7 @@ typedef struct mw_server_conf {
   int64_t write_timeout_ms;   /**< Without progress of a client that reads. 0: 30 s. */
   int compress_level;         /**< 1 (fast) to 9 (small). 0: answers are not compressed. */
   size_t compress_min;        /**< Whole answers shorter than this are not compressed. 0: 1 KiB. */
+  int64_t hsts_s;             /**< max-age of `Strict-Transport-Security` on TLS connections. 0: not sent. */
   const char *server_name;    /**< `Server` header; NULL: none. */
 } mw_server_conf;
 

@@ -126,6 +126,8 @@ struct mw_server {
   size_t date_len;
   char server_line[128];
   size_t server_line_len;
+  char hsts_line[64];
+  size_t hsts_line_len; // 0: none
   bool winding_down, draining;
   mw_timer drain_timer;
   void (*drained)(void *arg);

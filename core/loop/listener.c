@@ -127,7 +127,7 @@ static void wait_a_little(mw_listener *l, int code) {
 }
 
 static void take(mw_listener *l, int fd, const mw_address *peer) {
-  mw_stream *stream = mw_stream_open_fd(l->loop, fd, peer, l->opts.tls);
+  mw_stream *stream = mw_stream_open_fd(l->loop, fd, peer, l->opts.tls, l->opts.handshake_ms);
   if (!stream) return;
   l->connections++;
   l->opts.on_accept(l, stream, l->opts.arg);
@@ -166,6 +166,7 @@ int mw_listener_open(mw_loop *loop, int fd, const mw_listener_opts *opts, mw_lis
   l->loop = loop;
   l->fd = fd;
   l->opts = *opts;
+  if (!l->opts.handshake_ms) l->opts.handshake_ms = MW_STREAM_HANDSHAKE_MS;
   if (!l->opts.max_connections) l->opts.max_connections = DEFAULT_MAX_CONNECTIONS;
   if (l->opts.tls) mw_tls_ref(l->opts.tls);
   mw_timer_init(&l->retry, on_retry, l);

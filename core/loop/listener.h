@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "loop/address.h"
@@ -19,6 +20,7 @@ typedef struct mw_tls_context mw_tls_context;
 
 typedef struct mw_listener_opts {
   mw_tls_context *tls;      /**< NULL: plain. */
+  int64_t handshake_ms;     /**< How long a TLS handshake may take. 0: 10 s. */
   size_t max_connections;   /**< Beyond it connections wait in the backlog. 0: 10,000. */
   /** A connection; the callee owns the stream and sets its handler. */
   void (*on_accept)(mw_listener *listener, mw_stream *stream, void *arg);

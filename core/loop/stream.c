@@ -397,7 +397,7 @@ int mw_stream_connect(mw_loop *loop, const mw_stream_connect_opts *opts, mw_stre
   return 0;
 }
 
-mw_stream *mw_stream_open_fd(mw_loop *loop, int fd, const mw_address *peer, mw_tls_context *tls) {
+mw_stream *mw_stream_open_fd(mw_loop *loop, int fd, const mw_address *peer, mw_tls_context *tls, int64_t handshake_ms) {
   mw_stream *s = stream_new(loop, peer->storage.ss_family == AF_UNIX);
   s->peer = *peer;
   if (init_handle(s)) {
@@ -413,7 +413,7 @@ mw_stream *mw_stream_open_fd(mw_loop *loop, int fd, const mw_address *peer, mw_t
     return NULL;
   }
   if (tls) {
-    start_deadline(s, MW_STREAM_HANDSHAKE_MS);
+    start_deadline(s, handshake_ms);
     update_reading(s);
   }
   return s;
@@ -427,7 +427,7 @@ mw_stream *mw_stream_from_fd(mw_loop *loop, int fd, mw_tls_context *tls) {
     return NULL;
   }
   if (getpeername(fd, (struct sockaddr *)&peer.storage, &peer.len)) peer = own;
-  return mw_stream_open_fd(loop, fd, &peer, tls);
+  return mw_stream_open_fd(loop, fd, &peer, tls, MW_STREAM_HANDSHAKE_MS);
 }
 
 // Questions.
@@ -443,5 +443,6 @@ bool mw_stream_has_input(const mw_stream *s) {
 }
 
 bool mw_stream_is_tls(const mw_stream *s) { return s->tls != NULL; }
+const char *mw_stream_tls_version(const mw_stream *s) { return s->tls ? mw_stream_tls_protocol(s->tls) : NULL; }
 bool mw_stream_is_closing(const mw_stream *s) { return s->closing; }
 const char *mw_stream_error(const mw_stream *s) { return s->error ? s->error : mw_err_text(s->status); }

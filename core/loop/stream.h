@@ -91,6 +91,8 @@ const mw_address *mw_stream_peer(const mw_stream *stream);
 /** True when bytes of the peer are there that were not read yet. Asks the kernel. */
 bool mw_stream_has_input(const mw_stream *stream);
 bool mw_stream_is_tls(const mw_stream *stream);
+/** "TLSv1.3"; NULL for a plain stream. Static. */
+const char *mw_stream_tls_version(const mw_stream *stream);
 bool mw_stream_is_closing(const mw_stream *stream);
 /** The sentence behind the last error (a certificate's fault, for example); never NULL. */
 const char *mw_stream_error(const mw_stream *stream);

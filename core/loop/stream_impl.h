@@ -12,7 +12,7 @@
 #include "loop/timer.h"
 #include "loop/tls.h"
 
-#define MW_STREAM_HANDSHAKE_MS 10000
+#define MW_STREAM_HANDSHAKE_MS 10000 // unless its opener says otherwise
 
 typedef struct mw_stream_tls mw_stream_tls;
 
@@ -60,8 +60,9 @@ struct mw_stream {
   bool closing : 1;
 };
 
-/** Wraps a connected, non-blocking descriptor; `peer` as accept told it. NULL on failure, with `fd` closed. */
-mw_stream *mw_stream_open_fd(mw_loop *loop, int fd, const mw_address *peer, mw_tls_context *tls);
+/** Wraps a connected, non-blocking descriptor; `peer` as accept told it. A handshake has `handshake_ms`. NULL on failure, with `fd`
+ *  closed. */
+mw_stream *mw_stream_open_fd(mw_loop *loop, int fd, const mw_address *peer, mw_tls_context *tls, int64_t handshake_ms);
 /** Hands bytes to the user, or drops them while finishing. */
 void mw_stream_deliver(mw_stream *stream, mw_str data);
 /** True when data may be delivered now. */
@@ -75,13 +76,11 @@ void mw_stream_ready(mw_stream *stream);
 /** Sets the sentence and closes with `status`. */
 void mw_stream_fail(mw_stream *stream, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-SSL_CTX *mw_tls_ssl_ctx(const mw_tls_context *context);
-bool mw_tls_is_insecure(const mw_tls_context *context);
-
 /** Puts TLS over the stream; `server_name` is for the client's side. */
 int mw_stream_tls_open(mw_stream *stream, mw_tls_context *context, bool is_server, const char *server_name);
 void mw_stream_tls_free(mw_stream_tls *tls);
 bool mw_stream_tls_is_established(const mw_stream_tls *tls);
+const char *mw_stream_tls_protocol(const mw_stream_tls *tls);
 /** Starts the handshake (client) once the socket is connected. */
 void mw_stream_tls_start(mw_stream *stream);
 /** Takes bytes from the wire. */

@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "loop/stream_impl.h"
+#include "loop/tls_impl.h"
 
 #define CHUNK_BYTES (64 * 1024) // encrypted at once; bounds what the out BIO keeps
 
@@ -25,6 +26,7 @@ struct mw_stream_tls {
   mw_timer kick;
   mw_buf early; // written before the handshake was done
   char *peer_name;
+  const char *plain_answer; // static; NULL: none
   bool is_server, established, notified;
 };
 
@@ -51,12 +53,13 @@ static int expect_name(mw_stream_tls *tls, const mw_address *peer, const char *n
 
 int mw_stream_tls_open(mw_stream *s, mw_tls_context *context, bool is_server, const char *server_name) {
   ERR_clear_error();
-  SSL *ssl = SSL_new(mw_tls_ssl_ctx(context));
+  SSL *ssl = mw_tls_ssl_new(context);
   if (!ssl) return MW_ETLS;
   mw_stream_tls *tls = MW_NEW(mw_stream_tls);
   tls->ssl = ssl;
   tls->stream = s;
   tls->is_server = is_server;
+  tls->plain_answer = context->plain_answer;
   tls->in = BIO_new(BIO_s_mem());
   tls->out = BIO_new(BIO_s_mem());
   BIO_set_mem_eof_return(tls->in, -1);
@@ -68,7 +71,7 @@ int mw_stream_tls_open(mw_stream *s, mw_tls_context *context, bool is_server, co
     return 0;
   }
   SSL_set_connect_state(ssl);
-  return expect_name(tls, &s->peer, server_name, mw_tls_is_insecure(context));
+  return expect_name(tls, &s->peer, server_name, context->insecure);
 }
 
 void mw_stream_tls_free(mw_stream_tls *tls) {
@@ -81,6 +84,7 @@ void mw_stream_tls_free(mw_stream_tls *tls) {
 }
 
 bool mw_stream_tls_is_established(const mw_stream_tls *tls) { return tls->established; }
+const char *mw_stream_tls_protocol(const mw_stream_tls *tls) { return SSL_get_version(tls->ssl); }
 
 // Hands what OpenSSL produced to the wire.
 static int flush(mw_stream *s) {
@@ -125,6 +129,10 @@ static void fail(mw_stream *s) {
   ERR_clear_error();
   flush(s); // the alert that says why
   if (s->closing) return;
+  if (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST && tls->plain_answer) {
+    mw_stream_write_raw(s, mw_str_from(tls->plain_answer), mw_str_of(NULL, 0));
+    if (s->closing) return;
+  }
   long verify = SSL_get_verify_result(tls->ssl);
   if (!tls->is_server && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED && verify != X509_V_OK) {
     fail_verification(s, verify);

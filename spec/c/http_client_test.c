@@ -694,7 +694,7 @@ static void test_https_verifies_the_server_unless_told_not_to(void) {
   certs_path(key, sizeof key, dir, "server", "key");
   certs_path(ca, sizeof ca, dir, "ca", "pem");
   mw_tls_context *tls;
-  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){pem, key}, &tls, NULL), 0);
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){.pairs = &(mw_tls_pair){pem, key}, .count = 1}, &tls, NULL), 0);
   loop = mw_loop_new("client");
   open_server(&plain, tls);
   open_server(&other, NULL);

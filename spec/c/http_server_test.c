@@ -917,7 +917,7 @@ static void test_tls_connections_are_served_the_same(void) {
   certs_make(dir, "server", NULL, "IP:127.0.0.1", -1, 1);
   certs_path(cert, sizeof cert, dir, "server", "pem");
   certs_path(key, sizeof key, dir, "server", "key");
-  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){cert, key}, &server_tls, &err), 0);
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){.pairs = &(mw_tls_pair){cert, key}, .count = 1}, &server_tls, &err), 0);
   CHECK_INT(mw_tls_client_new(&(mw_tls_client_opts){.ca_file = cert}, &client_tls, &err), 0);
   mw_stream_connect_opts opts = {.tls = client_tls, .server_name = "127.0.0.1"};
   CHECK_INT(mw_address_parse(MW_STR("127.0.0.1:0"), &opts.address, &err), 0);

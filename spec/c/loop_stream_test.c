@@ -111,7 +111,7 @@ static void make_tls(const char *cert, bool insecure) {
   certs_path(key, sizeof key, dir, cert, "key");
   certs_path(ca, sizeof ca, dir, "ca", "pem");
   mw_err err = {0};
-  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){pem, key}, &w.server_tls, &err), 0);
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){.pairs = &(mw_tls_pair){pem, key}, .count = 1}, &w.server_tls, &err), 0);
   CHECK_INT(mw_tls_client_new(&(mw_tls_client_opts){insecure ? NULL : ca, insecure}, &w.client_tls, &err), 0);
 }
 
@@ -583,9 +583,9 @@ static void test_tls_files_that_do_not_fit_are_named(void) {
   mw_tls_context *context;
   certs_path(pem, sizeof pem, dir, "server", "pem");
   certs_path(key, sizeof key, dir, "expired", "key");
-  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){pem, key}, &context, &err), MW_ETLS);
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){.pairs = &(mw_tls_pair){pem, key}, .count = 1}, &context, &err), MW_ETLS);
   CHECK(strstr(err.text, "is not the key"));
-  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){"/nowhere.pem", key}, &context, &err), MW_ETLS);
+  CHECK_INT(mw_tls_server_new(&(mw_tls_server_opts){.pairs = &(mw_tls_pair){"/nowhere.pem", key}, .count = 1}, &context, &err), MW_ETLS);
   CHECK(strstr(err.text, "/nowhere.pem"));
   CHECK_INT(mw_tls_client_new(&(mw_tls_client_opts){.ca_file = key}, &context, &err), MW_ETLS);
   CHECK(strstr(err.text, key));
