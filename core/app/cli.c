@@ -24,6 +24,7 @@ const mw_command *const mw_commands[] = {
     &mw_command_restore,
     &mw_command_config,
     &mw_command_test,
+    &mw_command_types,
     &mw_command_version,
     &mw_command_help,
     &mw_command_serve_child,

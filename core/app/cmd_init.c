@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "app/project.h"
+#include "app/types.h"
 
 static const struct {
   const char *embedded, *path;
@@ -30,6 +31,11 @@ static int run_init(mw_cli *cli) {
       return mw_cli_fail(cli, MW_EXIT_FAILED, "%s", err.text);
     printf("%s %s\n", written ? "wrote" : "kept ", path);
   }
+  mw_buf types = MW_BUF_INIT;
+  int rc = mw_types_write(dir, &types, &err);
+  if (!rc) printf("wrote %s\n", mw_buf_cstr(&types));
+  mw_buf_deinit(&types);
+  if (rc) return mw_cli_fail(cli, MW_EXIT_FAILED, "%s", err.text);
   bool is_here = strcmp(dir, ".") == 0;
   fprintf(stderr, "\nNext:\n%s%s%s  moonwatch serve          # http://127.0.0.1:9400\n  moonwatch test           # its specs\n",
           is_here ? "" : "  cd ", is_here ? "" : dir, is_here ? "" : "\n");
@@ -40,8 +46,8 @@ const mw_command mw_command_init = {
     .name = "init",
     .args = "[DIR]",
     .summary = "Write a new project",
-    .details = "Writes moonwatch.lua, plugins/hello.lua, spec/hello_spec.lua, migrations/, .luarc.json and .gitignore. Files that are\n"
-               "there already are kept.",
+    .details = "Writes moonwatch.lua, plugins/hello.lua, spec/hello_spec.lua, migrations/, .luarc.json with the types of mw, and\n"
+               ".gitignore. Files that are there already are kept.",
     .max_args = 1,
     .run = run_init,
 };

@@ -19,6 +19,7 @@ extern const mw_command mw_command_backup;
 extern const mw_command mw_command_restore;
 extern const mw_command mw_command_config;
 extern const mw_command mw_command_test;
+extern const mw_command mw_command_types;
 extern const mw_command mw_command_version;
 extern const mw_command mw_command_help;
 extern const mw_command mw_command_serve_child;

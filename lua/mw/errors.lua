@@ -19,6 +19,10 @@ local M = {}
 ---@field retryable boolean
 ---@field cause? mw.Error
 ---@field where? string
+---@field status? integer the HTTP status it is answered with
+---@field hint? string what to do
+---@field sqlstate? string the database's own word
+---@field retry_after? number seconds
 local Error = {}
 Error.__name = "mw.error"
 Error.__metatable = "mw.error"
@@ -125,12 +129,20 @@ local function tried(ok, ...)
 end
 
 --- `mw.try(fn, …)`: the results of fn, or nil and the error object it raised. Cancellation is not caught.
+---@param fn fun(...): ...
+---@param ... any arguments of fn
+---@return any value
+---@return mw.Error? err
 function M.try(fn, ...) return tried(M.pcall(fn, ...)) end
 
 --- The pcall that lets cancellation through; lua/mw/_sandbox.lua replaces the plain one when a task can be cancelled.
 M.pcall = pcall
 
 --- `mw.error(code, message, {retryable=, …})`: makes an error object to `error()` with.
+---@param code string a short word for programs, such as "out_of_stock"
+---@param message? string
+---@param fields? table further members: retryable, status, hint …
+---@return mw.Error
 function M.public(code, message, fields)
   if type(code) ~= "string" or not code:find("^[%w_%.%-]+$") then
     M.throw("invalid", "mw.error(code, message): the code must be a short word like \"out_of_stock\"")

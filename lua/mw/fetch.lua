@@ -47,7 +47,7 @@ local function what_of(res)
   return res.method .. " " .. res.url:gsub("[?#].*$", ""):gsub("//[^/@]*@", "//")
 end
 
----@class mw.Response
+---@class mw.FetchResult
 ---@field status integer
 ---@field headers table<string, string>
 ---@field body string
@@ -62,6 +62,7 @@ local any_case = {
 }
 
 --- The body as a value; raises `json` with the place when it is none.
+---@return any
 function Response:json()
   local value, err = json.decode(self.body)
   if err then
@@ -79,7 +80,7 @@ local function retry_after(headers)
 end
 
 --- The response itself when its status is 2xx; else raises `http_status` with `status`, `retry_after` and the start of the `body`.
----@return mw.Response
+---@return mw.FetchResult
 function Response:ok()
   local status = self.status
   if status >= 200 and status < 300 then return self end
@@ -153,9 +154,21 @@ local function redirects(value)
   return value == 0 and -1 or value
 end
 
+---@class mw.FetchOptions
+---@field method? string default "GET"; "POST" when there is a body
+---@field headers? table<string, string|number|string[]>
+---@field json? any sent as application/json
+---@field body? string sent as it is; not together with json
+---@field timeout? mw.Duration for everything, default 30 s
+---@field connect_timeout? mw.Duration default 10 s
+---@field max_bytes? integer|string a larger answer raises `limit`; default 10 MiB
+---@field redirects? integer how many are followed; default 10
+---@field insecure? boolean true takes any certificate; for tests
+
+--- Asks another server over HTTP; raises when no answer came, any status is an answer.
 ---@param url string
----@param opts? table
----@return mw.Response
+---@param opts? mw.FetchOptions
+---@return mw.FetchResult
 function M.fetch(url, opts)
   validate.arg("mw.fetch", 1, "url", url, "string")
   opts = validate.options("mw.fetch", opts, options)

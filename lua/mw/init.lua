@@ -44,8 +44,23 @@ local function guard_all(prefix, functions)
   return guarded
 end
 
+---@alias mw.Duration number|string seconds, or "250ms" "10s" "5m" "3d"
+
+---@class mw: mw.Routes
+---@field log mw.Log
+---@field env table<string, string?> variables listed in `env = {…}` of moonwatch.lua, and APP_*
+---@field null userdata JSON's null
+---@field uuid fun(): string a UUIDv7
+---@field version string
+
+--- Seconds since 1970.
+---@return number
 local function now() return runtime.now_us() / 1e6 end
 
+--- As math.random.
+---@param m? integer
+---@param n? integer
+---@return number
 local function random(m, n)
   local unit = runtime.random()
   if m == nil then return unit end

@@ -27,9 +27,15 @@ local M = {}
 --- JSON's null where Lua's nil cannot stand: in arrays, and in tables to be encoded.
 M.null = core.null
 
+---@class mw.Json
+---@field null userdata
+
+---@class mw.RawJson
+
 local decode_options = { null = "any", raw = "table" }
 local encode_options = { sort = "boolean", name = "string" }
 
+--- The value of a JSON text.
 ---@param text string
 ---@param opts? { null?: any, raw?: table<string, true> } `null = mw.null` shows the nulls of objects
 ---@return any value a lone null is nil
@@ -41,6 +47,7 @@ function M.decode(text, opts)
   return value
 end
 
+--- The JSON text of a value.
 ---@param value any
 ---@param opts? { sort?: boolean, name?: string } `name` is what errors call the value
 ---@return string text
@@ -61,11 +68,13 @@ function M.array(list)
 end
 
 --- Whether a table is marked as an array (decoded from one, or made by `mw.array`).
+---@param value any
 ---@return boolean
 function M.is_array(value) return core.is_array(value) end
 
 --- Checks a JSON text and boxes it: encoding writes its bytes unchanged.
 ---@param text string
+---@return mw.RawJson
 function M.raw(text)
   validate.arg("mw.json.raw", 1, "text", text, "string")
   local box, err = core.raw(text)

@@ -30,29 +30,49 @@ local function encode(value)
   return text
 end
 
+--- The value, or nil when it is absent or over.
+---@param key string
+---@return any
 function M.get(key)
   validate.arg("mw.kv.get", 1, "key", key, "string")
   local text = core.kv_get(key)
   return text and json.decode(text)
 end
 
+--- Sets a value, for `ttl` (a duration; without it until room is needed).
+---@param key string
+---@param value any
+---@param opts? { ttl?: mw.Duration }
 function M.set(key, value, opts)
   validate.arg("mw.kv.set", 1, "key", key, "string")
   if value == nil then errors.throw("invalid", "mw.kv.set: the value is nil; use mw.kv.delete(key) to remove one") end
   errors.check(core.kv_set(key, encode(value), ttl("mw.kv.set", opts)))
 end
 
+--- Sets a value unless there is one; returns whether it did.
+---@param key string
+---@param value any
+---@param opts? { ttl?: mw.Duration }
+---@return boolean
 function M.add(key, value, opts)
   validate.arg("mw.kv.add", 1, "key", key, "string")
   if value == nil then errors.throw("invalid", "mw.kv.add: the value is nil") end
   return (errors.check(core.kv_set(key, encode(value), ttl("mw.kv.add", opts), true)))
 end
 
+--- Removes a value; returns whether there was one.
+---@param key string
+---@return boolean
 function M.delete(key)
   validate.arg("mw.kv.delete", 1, "key", key, "string")
   return core.kv_remove(key)
 end
 
+--- Adds to an integer (0 when absent) and returns the sum. The expiry is that of the first call.
+---@param key string
+---@param by? integer default 1
+---@param opts? { ttl?: mw.Duration }
+---@return integer
 function M.incr(key, by, opts)
   validate.arg("mw.kv.incr", 1, "key", key, "string")
   by = by == nil and 1 or validate.arg("mw.kv.incr", 2, "by", by, "integer")

@@ -12,6 +12,12 @@ local validate = require "mw.validate"
 
 local M = {}
 
+---@class mw.Log
+---@field debug fun(message: any, fields?: table)
+---@field info fun(message: any, fields?: table)
+---@field warn fun(message: any, fields?: table)
+---@field error fun(message: any, fields?: table)
+
 --- The log functions of one plugin.
 function M.for_plugin(name)
   local log = {}

@@ -139,6 +139,26 @@ local function declare(what, list, scope, pattern, ...)
   }
 end
 
+---@alias mw.Handler fun(req: mw.Request, res: mw.Response)
+---@alias mw.Middleware fun(req: mw.Request, res: mw.Response, next: fun())
+
+---@class mw.RouteOptions
+---@field body? integer|string largest body, bytes or "50MB"; default 1 MiB
+---@field timeout? mw.Duration until the answer begins; default 30 s
+---@field stream? boolean true: the handler starts before the body is in
+---@field decompress? boolean false: a gzip or deflate body is given as it was sent
+---@field compress? boolean false: the answer is never compressed
+
+-- In each, options may come second, and middleware before the handler.
+---@class mw.Routes
+---@field get fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
+---@field post fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
+---@field put fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
+---@field patch fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
+---@field delete fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
+---@field route fun(methods: string|string[], path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler) "*" is every method
+---@field group fun(prefix: string, ...: mw.Middleware|fun(r: mw.Routes)) the last function declares the routes
+
 -- The declaring functions for a prefix and its middleware; the public API is the one with neither.
 local function scope_functions(scope, prefix)
   local r = {}
@@ -163,6 +183,8 @@ end
 --- get post put patch delete route group, to be put into `mw`.
 function M.public() return scope_functions({ prefix = "", uses = {} }, "mw.") end
 
+--- Middleware for the routes declared after it in this file.
+---@param fn mw.Middleware
 function M.use(fn)
   local plugin = registry.need_loading("mw.use")
   validate.arg("mw.use", 1, "middleware", fn, "function")
@@ -171,6 +193,9 @@ end
 
 local sequence = 0
 
+--- Middleware for every plugin's routes; lower order first.
+---@param order number
+---@param fn mw.Middleware
 function M.use_all(order, fn)
   local plugin = registry.need_loading("mw.use_all")
   validate.arg("mw.use_all", 1, "order", order, "number")

@@ -27,6 +27,8 @@ local function check_room(what, wanted)
     what, count, wanted, MAX_TASKS), { retryable = true, status = 503 })
 end
 
+--- Suspends this task only.
+---@param duration mw.Duration
 function M.sleep(duration)
   local ok, err = core.sleep(validate.duration("mw.sleep", duration))
   if ok == nil then errors.raise(err) end
@@ -63,12 +65,23 @@ local function inherit()
   return context and { trace_id = context.trace_id } or nil
 end
 
+---@class mw.Task
+---@field cancel fun(self: mw.Task) ends it at its next wait
+---@field done fun(self: mw.Task): boolean
+
+--- Runs a function beside this one; its error is logged.
+---@param fn fun(...)
+---@param ... any arguments of fn
+---@return mw.Task
 function M.spawn(fn, ...)
   validate.arg("mw.spawn", 1, "fn", fn, "function")
   check_room("mw.spawn", 1)
   return core.spawn(run_logged, "mw.spawn", nil, "mw.spawn", nil, inherit(), fn, ...)
 end
 
+--- Runs functions together and waits for all; results in the same shape. The first error cancels the rest and is raised.
+---@param fns table<any, fun(): any>
+---@return table
 function M.all(fns)
   validate.arg("mw.all", 1, "functions", fns, "table")
   local results, handles, left, failed = {}, {}, 0, nil

@@ -36,11 +36,28 @@ end
 
 local function first(rows) return rows[1] end
 
+---@class mw.QueryOptions
+---@field timeout? mw.Duration default 30 s
+
+---@class mw.Rows
+---@field [integer] table<string, any>
+---@field affected integer rows that the statement changed
+
+--- All rows, and how many were changed.
+---@param sql string with $1, $2 …
+---@param params? any[]
+---@param opts? mw.QueryOptions
+---@return mw.Rows
 function M.query(sql, params, opts)
   local timeout = check("mw.query", sql, params, opts)
   return (errors.check(store.query("app", sql, params, timeout)))
 end
 
+--- The first row, or nil.
+---@param sql string
+---@param params? any[]
+---@param opts? mw.QueryOptions
+---@return table<string, any>? row
 function M.one(sql, params, opts)
   local timeout = check("mw.one", sql, params, opts)
   return first(errors.check(store.query("app", sql, params, timeout)))
@@ -59,11 +76,21 @@ local function handle_of(tx, what)
   return handle
 end
 
+--- As mw.query, inside the transaction.
+---@param sql string
+---@param params? any[]
+---@param opts? mw.QueryOptions
+---@return mw.Rows
 function Tx:query(sql, params, opts)
   local timeout = check("tx:query", sql, params, opts)
   return (errors.check(handle_of(self, "tx:query"):query(sql, params, timeout)))
 end
 
+--- As mw.one, inside the transaction.
+---@param sql string
+---@param params? any[]
+---@param opts? mw.QueryOptions
+---@return table<string, any>? row
 function Tx:one(sql, params, opts)
   local timeout = check("tx:one", sql, params, opts)
   return first(errors.check(handle_of(self, "tx:one"):query(sql, params, timeout)))
@@ -71,6 +98,10 @@ end
 
 local function packed(...) return { n = select("#", ...), ... } end
 
+--- Calls fn(tx) in a transaction and gives what it returns; an error rolls back and is raised again.
+---@param fn fun(tx: mw.Tx): ...
+---@param opts? { timeout?: mw.Duration } for the whole of it, default 10 s
+---@return any ...
 function M.transaction(fn, opts)
   validate.arg("mw.transaction", 1, "fn", fn, "function")
   opts = validate.options("mw.transaction", opts, options)

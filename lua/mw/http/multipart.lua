@@ -28,6 +28,14 @@ local statuses = { invalid = 400, limit = 413 }
 ---@field raw_filename? string
 ---@field type string
 local Part = {}
+
+---@class mw.FormFile
+---@field name string
+---@field filename string
+---@field raw_filename string
+---@field type string
+---@field body string
+
 local metatable = { __index = Part, __metatable = "mw.part" }
 
 local function refuse(err) errors.raise(errors.new(err.code, err.message, { status = statuses[err.code] })) end
@@ -65,6 +73,7 @@ local function next_chunk(part)
 end
 
 --- An iterator over its content.
+---@return fun(): string?
 function Part:chunks()
   form_of(self, "part:chunks")
   return next_chunk, self
@@ -90,6 +99,8 @@ local function read(part, max)
 end
 
 --- Its content, or the rest of it, as a string.
+---@param max? integer|string bytes or "5MB", default 1 MiB
+---@return string
 function Part:read(max)
   form_of(self, "part:read")
   return read(self, size_of(max))

@@ -32,6 +32,7 @@ local multipart = require "mw.http.multipart"
 ---@field body string
 ---@field ip string
 ---@field trace_id string
+---@field target string path and query as they were sent
 local methods = {}
 
 local any_case = {
@@ -83,6 +84,8 @@ local function content_type(box)
   return value and value:match("^%s*([^;%s]*)"):lower()
 end
 
+--- The body as a value; raises what answers 400 (bad JSON) or 415 (another content type).
+---@return any
 function methods:json()
   local box = self[1]
   local kind = content_type(box)
@@ -123,7 +126,13 @@ local function form(box, all)
   return all and lists or fields, files
 end
 
+--- A form's fields by name, and its files by name and, in order, by number. Raises 400, 413 or 415.
+---@return table<string, string> fields
+---@return table<string|integer, mw.FormFile> files
 function methods:form() return form(self[1], false) end
+--- The same, with a list of values for each field.
+---@return table<string, string[]> fields
+---@return table<string|integer, mw.FormFile> files
 function methods:form_all() return form(self[1], true) end
 
 local function next_chunk(box)
@@ -132,6 +141,8 @@ local function next_chunk(box)
   return piece
 end
 
+--- Iterates over the body; with { stream = true } as it comes.
+---@return fun(): string?
 function methods:chunks()
   local box = self[1]
   if core.streams(box) then return next_chunk, box end
@@ -144,6 +155,8 @@ function methods:chunks()
   end
 end
 
+--- Iterates over the parts of a multipart form.
+---@return fun(): mw.Part?
 function methods:parts()
   local box = self[1]
   local kind = content_type(box)

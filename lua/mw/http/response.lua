@@ -15,6 +15,12 @@ local task = require "mw.core.task"
 local validate = require "mw.validate"
 
 ---@class mw.Response
+---@field status fun(self: mw.Response, status: integer): mw.Response
+---@field header fun(self: mw.Response, name: string, value: string|number): mw.Response
+---@field json fun(self: mw.Response, value: any) the whole answer
+---@field text fun(self: mw.Response, text: string) the whole answer
+---@field html fun(self: mw.Response, html: string) the whole answer
+---@field send fun(self: mw.Response, bytes?: string) the whole answer, without a content type of its own
 local methods = {
   status = core.status,
   header = core.header,
@@ -31,6 +37,10 @@ local same_sites = { lax = "Lax", strict = "Strict", none = "None" }
 
 --- Sets a cookie. Options: path ("/"), domain, max_age (a duration; default: until the browser closes), same_site ("lax", "strict",
 --- "none"; default lax), http_only (true), secure (true over TLS and for same_site none).
+---@param name string
+---@param value string
+---@param opts? { path?: string, domain?: string, max_age?: mw.Duration, same_site?: "lax"|"strict"|"none", http_only?: boolean, secure?: boolean }
+---@return mw.Response
 function methods:cookie(name, value, opts)
   opts = validate.options("res:cookie", opts, cookie_options)
   local same_site = same_sites[(opts.same_site or "lax"):lower()]
@@ -45,6 +55,8 @@ function methods:cookie(name, value, opts)
 end
 
 --- Sends the client elsewhere: 302 unless another 3xx is given.
+---@param url string
+---@param status? 301|302|303|307|308
 function methods:redirect(url, status)
   status = status or 302
   if type(url) ~= "string" or url == "" then errors.throw("invalid", "res:redirect: the address must be a string") end
@@ -64,6 +76,8 @@ local function write(res, piece)
 end
 
 --- Sends a piece of a streamed answer.
+---@param piece string
+---@return mw.Response
 function methods:write(piece)
   if not core.is_begun(self) then core.begin(self) end
   if type(piece) == "string" and #piece > SLICE and core.is_compressed(self) then

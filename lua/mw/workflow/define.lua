@@ -117,7 +117,19 @@ function M.compile(name, definition, opts)
   return workflow
 end
 
---- `mw.workflow`.
+---@class mw.StepOptions
+---@field retries? integer how often a failed attempt is made again, default 3
+---@field timeout? mw.Duration of one attempt, default 5 min
+---@field backoff? mw.Duration|{ initial?: mw.Duration, factor?: number, max?: mw.Duration } the wait between attempts
+
+---@class mw.Step: mw.StepOptions
+---@field name string
+---@field run fun(ctx: mw.StepContext): any
+
+--- Declares a workflow: a list of steps, or a function. Options hold for all its steps.
+---@param name string
+---@param definition mw.Step[]|fun(ctx: mw.Context, input: any): any
+---@param opts? mw.StepOptions
 function M.define(name, definition, opts)
   registry.need_loading("mw.workflow")
   registry.declare("workflow", name, M.compile(name, definition, opts))

@@ -191,8 +191,18 @@ local function run_of(ctx, what)
   return run
 end
 
+---@class mw.Context
+---@field id string
+---@field workflow string
+---@field input any
+---@field results table<string, any> of the steps before, by name
 local methods = {}
 
+--- Runs a step, or gives what it did before. A step that failed for good raises its error.
+---@param name string
+---@param fn fun(ctx: mw.StepContext): any
+---@param opts? mw.StepOptions
+---@return any
 function methods.step(ctx, name, fn, opts)
   local run = run_of(ctx, "step")
   define.check_name("ctx:step", name)
@@ -206,6 +216,8 @@ function methods.step(ctx, name, fn, opts)
   return value
 end
 
+--- Seconds since 1970, the same each time the body runs.
+---@return number
 function methods.now(ctx)
   local run = run_of(ctx, "now")
   return (run.start_us + run.virtual) / 1e6
@@ -216,6 +228,10 @@ local function generator(run)
   return run.generator
 end
 
+--- As math.random, the same each time the body runs.
+---@param m? integer
+---@param n? integer
+---@return number
 function methods.random(ctx, m, n)
   local unit = generator(run_of(ctx, "random")):unit()
   if m == nil then return unit end
@@ -226,6 +242,8 @@ function methods.random(ctx, m, n)
   return m + math.floor(unit * (n - m + 1))
 end
 
+--- A UUID, the same each time the body runs.
+---@return string
 function methods.uuid(ctx) return generator(run_of(ctx, "uuid")):uuid() end
 
 local absent = {}

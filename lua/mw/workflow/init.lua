@@ -62,7 +62,11 @@ function M.create(name, input_text, opts)
   return nil, err
 end
 
---- `mw.trigger(name, input, opts)`.
+--- Starts a workflow; returns once the execution is stored.
+---@param name string
+---@param input? any JSON
+---@param opts? { id?: string } your own name for the run: the same id with the same input is the same run
+---@return { id: string, created: boolean }
 function M.trigger(name, input, opts)
   validate.arg("mw.trigger", 1, "name", name, "string")
   opts = validate.options("mw.trigger", opts, trigger_options)

@@ -87,6 +87,16 @@ function M.run_of(ctx, index)
   return meta and rawget(meta, "__index") == index and meta.run or nil
 end
 
+---@class mw.StepContext
+---@field id string of the execution
+---@field workflow string
+---@field step string
+---@field attempt integer
+---@field input any
+---@field results table<string, any> of the steps before, by name
+---@field step_key string the same for every attempt of this step, and different for every other
+---@field deadline? number when this attempt times out, seconds since 1970
+
 local function get_of_context(ctx, key)
   if key == "input" then
     local value = payload.decode(raw_metatable(ctx).run.input_text)
