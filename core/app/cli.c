@@ -25,9 +25,11 @@ const mw_command *const mw_commands[] = {
     &mw_command_config,
     &mw_command_test,
     &mw_command_types,
+    &mw_command_completion,
     &mw_command_version,
     &mw_command_help,
     &mw_command_serve_child,
+    &mw_command_words,
     NULL,
 };
 
@@ -195,8 +197,7 @@ const char *mw_cli_get_nth(const mw_cli *cli, const char *name, int index) {
   return NULL;
 }
 
-/** Collects every flag that `command` knows; returns how many. */
-static int known_flags(const mw_command *command, mw_cli_flag *out, int cap) {
+int mw_cli_flags_of(const mw_command *command, mw_cli_flag *out, int cap) {
   int n = 0;
   for (const mw_cli_flag *f = command->flags; f && f->name && n < cap; f++) out[n++] = *f;
   for (const mw_cli_flag *f = common_flags; f->name && n < cap; f++) out[n++] = *f;
@@ -219,7 +220,7 @@ static int unknown_flag(const mw_cli *cli, const char *name, int len, const mw_c
 /** Takes one `--flag`; `*i` moves past a value in its own argument. */
 static int parse_flag(mw_cli *cli, int argc, char **argv, int *i) {
   mw_cli_flag known[2 * MW_CLI_MAX];
-  int count = known_flags(cli->command, known, 2 * MW_CLI_MAX);
+  int count = mw_cli_flags_of(cli->command, known, 2 * MW_CLI_MAX);
   const char *name = argv[*i] + 2, *equals = strchr(name, '=');
   int len = equals ? (int)(equals - name) : (int)strlen(name);
   const mw_cli_flag *flag = NULL;

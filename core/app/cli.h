@@ -79,5 +79,7 @@ const char *mw_cli_get_nth(const mw_cli *cli, const char *name, int index);
 int mw_cli_fail(const mw_cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /** Returns the name in the NULL-ended list `names` that `name` most likely means, or NULL. */
 const char *mw_cli_suggest(const char *name, const char *const *names);
+/** Collects every flag that `command` takes, those of the configuration included; returns how many, at most `cap`. */
+int mw_cli_flags_of(const mw_command *command, mw_cli_flag *out, int cap);
 /** Prints the help of one command. */
 void mw_cli_print_help(const mw_command *command);

@@ -20,6 +20,8 @@ extern const mw_command mw_command_restore;
 extern const mw_command mw_command_config;
 extern const mw_command mw_command_test;
 extern const mw_command mw_command_types;
+extern const mw_command mw_command_completion;
 extern const mw_command mw_command_version;
 extern const mw_command mw_command_help;
 extern const mw_command mw_command_serve_child;
+extern const mw_command mw_command_words;
