@@ -97,6 +97,10 @@ typedef enum mw_config_kind {
     "From a request's first byte to the end of its headers")                                                                      \
   X(http_body_timeout, "http.body_timeout", DURATION, "30s", 1, 3600000, NULL, NULL, NULL, false,                                 \
     "Between two pieces of a body")                                                                                               \
+  X(http_trusted_proxies, "http.trusted_proxies", LIST, "", 0, 0, NULL, NULL, NULL, false,                                        \
+    "Proxies whose word on client, scheme and host counts: addresses, networks, unix")                                            \
+  X(http_forwarded, "http.forwarded", STR, "x-forwarded-for", 0, 0, NULL, NULL, NULL, false,                                      \
+    "Header they write: x-forwarded-for (with -proto and -host) or forwarded (RFC 7239)")                                         \
   X(http_idle_timeout, "http.idle_timeout", DURATION, "120s", 1, 86400000, NULL, NULL, NULL, false,                               \
     "Keep-alive without a request")                                                                                               \
   X(http_handler_timeout, "http.handler_timeout", DURATION, "30s", 1, 86400000, NULL, NULL, NULL, false,                          \

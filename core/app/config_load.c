@@ -11,6 +11,7 @@
 #include "app/config.h"
 #include "app/config_file.h"
 #include "app/listen.h"
+#include "app/proxies.h"
 #include "base/log.h"
 
 #define ENV_PREFIX "MOONWATCH_"
@@ -165,6 +166,13 @@ static int check_listeners(const mw_config *conf, mw_err *err) {
   return 0;
 }
 
+static int check_proxies(const mw_config *conf, mw_err *err) {
+  mw_proxies proxies;
+  int rc = mw_proxies_configured(conf, &proxies, err);
+  if (!rc) mw_proxies_deinit(&proxies);
+  return rc;
+}
+
 static int check(const mw_config *conf, mw_err *err) {
   mw_log_level level;
   if (!mw_log_level_parse(mw_str_from(conf->log_level), &level))
@@ -182,7 +190,8 @@ static int check(const mw_config *conf, mw_err *err) {
   if (!*conf->plugins) return refuse(conf, MW_CONFIG_plugins, err, "is a folder");
   if (conf->lua_hard_limit <= conf->lua_soft_limit)
     return refuse(conf, MW_CONFIG_lua_hard_limit, err, "must be longer than lua.soft_limit");
-  return check_listeners(conf, err);
+  int rc = check_listeners(conf, err);
+  return rc ? rc : check_proxies(conf, err);
 }
 
 int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err) {

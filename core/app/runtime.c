@@ -11,6 +11,7 @@
 
 #include "app/certificates.h"
 #include "app/pair.h"
+#include "app/proxies.h"
 #include "app/runtime_impl.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -213,6 +214,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
                          .data_dir = conf->data, .schema = conf->postgres_schema, .pg_pool_size = (int)conf->postgres_pool,
                          .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
   int rc = mw_store_open(&store, &rt->store, err);
+  if (!rc) rc = mw_proxies_configured(conf, &rt->proxies, err);
   if (!rc) rc = mw_certificates_open(conf, &rt->certificates, err);
   if (!rc) rc = open_control(rt, err);
   if (rc) return rc;
@@ -298,6 +300,7 @@ static void close_all(mw_runtime *rt) {
     mw_loop_free(rt->main);
   }
   mw_certificates_free(rt->certificates);
+  mw_proxies_deinit(&rt->proxies);
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
   if (rt->store && !rt->handing_over) remove_addresses(rt);
   if (rt->store) mw_store_close(rt->store);

@@ -227,7 +227,8 @@ static void on_open(void *arg) {
                  .write_timeout_ms = conf->http_write_timeout,
                  .compress_level = conf->http_compress ? (int)conf->http_compress_level : 0,
                  .compress_min = (size_t)conf->http_compress_min,
-                 .hsts_s = conf->tls_hsts / 1000},
+                 .hsts_s = conf->tls_hsts / 1000,
+                 .proxies = conf->http_trusted_proxies.count ? &worker->rt->proxies : NULL},
       .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
   mw_runtime_worker_opened(worker->rt, worker);
 }

@@ -3,7 +3,7 @@
 // mw.core.http: what lua/mw/http/*.lua stands on. Functions take the box (res, or req[1]) first.
 //
 //   build(tag, list)                    setup{req = metatable, res = methods, on_error = fn}, once a state
-//   method path target query_text body ip trace_id tag is_tls minor -> the value; header(box, name) -> text | nil
+//   method path target query_text body ip peer via scheme host trace_id tag is_tls minor -> the value; header(box, name) -> text | nil
 //   params headers query query_all cookies form -> a table     json(box) -> value | nil, err
 //   read(box) -> piece | nil, err        waits for the next piece of a streaming body; nil at its end
 //   res methods: status header json text html send; begin write finish is_open add_cookie for the Lua half
@@ -83,6 +83,29 @@ static int l_body(lua_State *L) {
 
 static int l_ip(lua_State *L) {
   push_str(L, mw_request_ip(check(L)->req));
+  return 1;
+}
+
+static int l_peer(lua_State *L) {
+  push_str(L, mw_request_peer(check(L)->req));
+  return 1;
+}
+
+static int l_via(lua_State *L) {
+  static const char *const names[] = {NULL, "proxy", "unknown"};
+  const char *name = names[mw_request_via(check(L)->req)];
+  if (!name) return 0;
+  lua_pushstring(L, name);
+  return 1;
+}
+
+static int l_scheme(lua_State *L) {
+  push_str(L, mw_request_scheme(check(L)->req));
+  return 1;
+}
+
+static int l_host(lua_State *L) {
+  push_str(L, mw_request_host(check(L)->req));
   return 1;
 }
 
@@ -424,6 +447,10 @@ static const luaL_Reg functions[] = {
     {"query_text", l_query_text},
     {"body", l_body},
     {"ip", l_ip},
+    {"peer", l_peer},
+    {"via", l_via},
+    {"scheme", l_scheme},
+    {"host", l_host},
     {"trace_id", l_trace_id},
     {"tag", l_tag},
     {"is_tls", l_is_tls},

@@ -687,6 +687,8 @@ void conn_open(port *p, mw_stream *stream) {
   c->stream = stream;
   mw_timer_init(&c->timer, on_timer, c);
   mw_address_format_host(mw_stream_peer(stream), c->ip);
+  if (strncmp(c->ip, "::ffff:", 7) == 0 && strchr(c->ip, '.')) memmove(c->ip, c->ip + 7, strlen(c->ip + 7) + 1); // IPv4 at an IPv6 socket
+  c->from_proxy = p->server->conf.proxies && mw_proxies_has(p->server->conf.proxies, mw_str_from(c->ip));
   mw_list_push(&p->server->conns, &c->node);
   p->server->stats.connections++;
   conn_set_deadline(c, p->server->conf.idle_timeout_ms);

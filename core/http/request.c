@@ -24,6 +24,8 @@ mw_request *request_acquire(conn *c) {
   req->is_tls = mw_stream_is_tls(c->stream);
   req->minor = 1;
   req->tag = c->port->surface->tag;
+  req->from_proxy = c->from_proxy;
+  req->origin_read = false;
   req->gone_status = 0;
   req->started_ns = mw_clock_mono_ns();
   req->head.method = req->head.target = req->path = req->query = req->type = mw_str_of("", 0);
@@ -134,7 +136,7 @@ mw_str mw_request_body(const mw_request *req) { return req->body.len ? mw_buf_st
 const mw_route *mw_request_route(const mw_request *req) { return req->match.route; }
 size_t mw_request_param_count(const mw_request *req) { return req->match.route ? req->match.route->param_count : 0; }
 mw_str mw_request_param(const mw_request *req, size_t index) { return req->match.params[index]; }
-mw_str mw_request_ip(mw_request *req) { return mw_str_from(req->conn ? req->conn->ip : req->ip); }
+mw_str mw_request_peer(const mw_request *req) { return mw_str_from(req->conn ? req->conn->ip : req->ip); }
 int mw_request_listener_tag(const mw_request *req) { return req->tag; }
 bool mw_request_is_tls(const mw_request *req) { return req->is_tls; }
 bool mw_request_is_open(const mw_request *req) { return req->conn != NULL; }
@@ -155,4 +157,42 @@ void mw_request_resume(mw_request *req) {
   if (!req->paused) return;
   req->paused = false;
   if (req->conn) conn_resume_body(req->conn);
+}
+
+/* ---- where it comes from ---- */
+
+// A trusted proxy's headers are read when somebody asks.
+static void read_origin(mw_request *req) {
+  mw_forwarded_fields fields = {mw_request_header(req, MW_STR("forwarded")), mw_request_header(req, MW_STR("x-forwarded-for")),
+                                mw_request_header(req, MW_STR("x-forwarded-proto")), mw_request_header(req, MW_STR("x-forwarded-host"))};
+  mw_forwarded told;
+  mw_forwarded_read(req->server->conf.proxies, &fields, &told);
+  req->origin_read = true;
+  req->via = told.is_known ? MW_VIA_PROXY : MW_VIA_UNKNOWN;
+  req->scheme = told.scheme;
+  req->host = told.host;
+  if (!told.is_known) return;
+  char text[MW_IP_TEXT];
+  int len = mw_ip_format(&told.ip, text);
+  req->client = mw_str_of(mw_arena_strndup(&req->arena, text, (size_t)len), (size_t)len);
+}
+
+static bool has_origin(mw_request *req) {
+  if (req->from_proxy && !req->origin_read) read_origin(req);
+  return req->from_proxy;
+}
+
+mw_via mw_request_via(mw_request *req) { return has_origin(req) ? req->via : MW_VIA_NOBODY; }
+
+mw_str mw_request_ip(mw_request *req) { return mw_request_via(req) == MW_VIA_PROXY ? req->client : mw_request_peer(req); }
+
+mw_str mw_request_scheme(mw_request *req) {
+  if (has_origin(req) && req->scheme.len) return req->scheme;
+  return req->is_tls ? MW_STR("https") : MW_STR("http");
+}
+
+mw_str mw_request_host(mw_request *req) {
+  if (has_origin(req) && req->host.len) return req->host;
+  mw_str host = mw_request_header(req, MW_STR("host"));
+  return host.ptr ? host : MW_STR("");
 }

@@ -28,6 +28,7 @@
 typedef struct mw_loop mw_loop;
 typedef struct mw_listener mw_listener;
 typedef struct mw_tls_context mw_tls_context;
+typedef struct mw_proxies mw_proxies;
 typedef struct mw_server mw_server;
 typedef struct mw_request mw_request;
 
@@ -43,6 +44,7 @@ typedef struct mw_server_conf {
   int compress_level;         /**< 1 (fast) to 9 (small). 0: answers are not compressed. */
   size_t compress_min;        /**< Whole answers shorter than this are not compressed. 0: 1 KiB. */
   int64_t hsts_s;             /**< max-age of `Strict-Transport-Security` on TLS connections. 0: not sent. */
+  const mw_proxies *proxies;  /**< Peers whose word on the client counts (http/forwarded.h); outlives the server. NULL: none. */
   const char *server_name;    /**< `Server` header; NULL: none. */
 } mw_server_conf;
 
@@ -107,8 +109,22 @@ mw_str mw_request_body(const mw_request *req);
 const mw_route *mw_request_route(const mw_request *req);
 size_t mw_request_param_count(const mw_request *req);
 mw_str mw_request_param(const mw_request *req, size_t index);
-/** The peer's host as text. */
+/** The client's address as text ("192.0.2.7", "2001:db8::1", "unix"): the peer's, unless that is a trusted proxy that names another. */
 mw_str mw_request_ip(mw_request *req);
+/** The address of who is at the other end of the connection. */
+mw_str mw_request_peer(const mw_request *req);
+
+typedef enum mw_via {
+  MW_VIA_NOBODY,  /**< The peer is no trusted proxy: it is the client. */
+  MW_VIA_PROXY,   /**< The peer is one, and said whom it is calling for. */
+  MW_VIA_UNKNOWN, /**< The peer is one, and did not say, or said what cannot be read: mw_request_ip is the peer's. */
+} mw_via;
+
+mw_via mw_request_via(mw_request *req);
+/** "https" or "http", as the client spoke it. */
+mw_str mw_request_scheme(mw_request *req);
+/** The host that the client asked for, with its port when it gave one; empty when HTTP/1.0 named none. */
+mw_str mw_request_host(mw_request *req);
 int mw_request_listener_tag(const mw_request *req);
 bool mw_request_is_tls(const mw_request *req);
 /** Keeps what was asked (method, path, headers, body, parameters, arena, data) beyond the exchange, until the unref. */

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "http/chunked.h"
+#include "http/forwarded.h"
 #include "http/deflate.h"
 #include "http/inflate.h"
 #include "http/parser.h"
@@ -62,6 +63,7 @@ struct conn {
   mw_stream *stream;
   mw_request *req;
   conn_state state;
+  bool from_proxy; // the peer is one that is trusted
   bool processing, corked, deferred, gone, input_ended, close_after, paused, reading_head, finish, again;
   mw_buf in;    // bytes that wait
   size_t scanned; // of the head that is coming in: how far mw_strict_scan got
@@ -89,6 +91,9 @@ struct mw_request {
   bool dispatched, begun, discard, paused, body_done, chunked_out, silent, want_continue, is_head, is_tls;
   int minor, tag;
   int gone_status; // what on_gone is told after a refusal
+  bool from_proxy, origin_read;
+  mw_via via;           // these are set once origin_read
+  mw_str client, scheme, host;
   int64_t started_ns;
   mw_buf head_text;
   mw_head head;

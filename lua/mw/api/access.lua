@@ -7,7 +7,8 @@
 -- also where nothing is needed.
 --
 -- Without a token the server is for this machine only, and a web page must not be able to reach it through the visitor's browser:
---   * the peer is a loopback address, or came through a Unix socket,
+--   * the peer is a loopback address, or came through a Unix socket; when it is a proxy of http.trusted_proxies, the client that it names
+--     is one as well, and any other proxy (one that leaves a header) is not let through,
 --   * `Host` is a loopback name (localhost, 127.0.0.1, [::1]), else a foreign name was pointed at us,
 --   * `Origin`, when a browser sends one, is a loopback name too,
 --   * a request that changes something has a content type that no HTML form can send, such as application/json.
@@ -21,7 +22,6 @@
 
 local crypto = require "mw.core.crypto"
 local errors = require "mw.errors"
-local http = require "mw.core.http"
 local known = require "mw.access.known"
 local runtime = require "mw._runtime"
 
@@ -71,17 +71,40 @@ end
 
 local function denied(message, hint) return errors.new("denied", message, { status = 403, hint = hint }) end
 
-local function check_peer(req)
-  if M.is_loopback_address(req.ip) then return nil end
-  return denied("without a token only this machine may use the API, and the request came from " .. tostring(req.ip), TOKEN_FIX)
+-- What proxies add. Without a token one that nobody named here must not make the world look local.
+local PROXY_HEADERS = { "x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "via" }
+
+local function check_proxy(req)
+  if req.via == "unknown" then
+    return denied("without a token only this machine may use the API, and the proxy does not say whom the request is from",
+      "let the proxy set the header that http.forwarded names, or " .. TOKEN_FIX)
+  end
+  if req.via then return nil end
+  for _, name in ipairs(PROXY_HEADERS) do
+    if header(req, name) then
+      return denied("without a token only this machine may use the API, and the request came through a proxy (it has the header " .. name .. ")",
+        "list the proxy in http.trusted_proxies, or " .. TOKEN_FIX)
+    end
+  end
 end
 
-local function check_host(req)
-  local host = header(req, "host")
+local function check_peer(req)
+  for _, address in ipairs { req.peer or req.ip, req.ip } do
+    if not M.is_loopback_address(address) then
+      return denied("without a token only this machine may use the API, and the request came from " .. address, TOKEN_FIX)
+    end
+  end
+  return check_proxy(req)
+end
+
+local function check_host_name(host)
   if not host or host == "" or M.is_loopback_name(host) then return nil end
   return denied(string.format("without a token the Host must be a loopback name such as localhost or 127.0.0.1, got %q", host:sub(1, 100)),
     TOKEN_FIX)
 end
+
+-- Behind a proxy: what it was asked for, and what it asked for.
+local function check_host(req) return check_host_name(header(req, "host")) or check_host_name(req.host) end
 
 local function check_origin(req)
   local origin = header(req, "origin")
@@ -138,7 +161,8 @@ end
 -- With the prefix no page of plain http and no neighbour below another path can plant the cookie.
 local PLAIN_COOKIE, SECURE_COOKIE = "mw_session", "__Secure-mw_session"
 
-function M.is_tls(req) return req[1] ~= nil and http.is_tls(req[1]) end
+--- Whether the client speaks TLS, to us or to a trusted proxy.
+function M.is_tls(req) return req.scheme == "https" end
 
 --- The name of the session's cookie for this connection.
 function M.cookie_name(req) return M.is_tls(req) and SECURE_COOKIE or PLAIN_COOKIE end

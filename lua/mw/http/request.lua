@@ -3,7 +3,10 @@
 --- The request as a handler sees it. Fields are made when they are first read and kept then.
 --
 --   req.method  req.path (decoded, without the query)  req.params.id  req.query.page  req.headers["content-type"]
---   req.body    the whole body as a string        req.ip     the peer's address      req.trace_id   32 hex digits
+--   req.body    the whole body as a string        req.trace_id   32 hex digits
+--   req.ip      the client's address ("unix" for a Unix socket)     req.scheme  "http" or "https"     req.host  "shop.example:8443", as asked for
+--   req.peer    who is at the other end: differs from req.ip behind a proxy of http.trusted_proxies, which names client, scheme and host.
+--               req.via is "proxy" then, "unknown" when that proxy named no client that can be read (req.ip is the proxy's), else nil
 --   req.query_all.tag   every value of a doubled name, as a list (req.query has the last)
 --   req.cookies.session
 --   req:json()          the body as a value; raises what answers 400 (bad JSON) or 415 (another content type)
@@ -31,6 +34,10 @@ local multipart = require "mw.http.multipart"
 ---@field cookies table<string, string>
 ---@field body string
 ---@field ip string
+---@field peer string
+---@field via? "proxy"|"unknown"
+---@field scheme string
+---@field host string
 ---@field trace_id string
 ---@field target string path and query as they were sent
 local methods = {}
@@ -75,6 +82,10 @@ local getters = {
   cookies = core.cookies,
   body = whole_body,
   ip = core.ip,
+  peer = core.peer,
+  via = core.via,
+  scheme = core.scheme,
+  host = core.host,
   trace_id = core.trace_id,
 }
 

@@ -36,7 +36,7 @@ local cookie_options = {
 local same_sites = { lax = "Lax", strict = "Strict", none = "None" }
 
 --- Sets a cookie. Options: path ("/"), domain, max_age (a duration; default: until the browser closes), same_site ("lax", "strict",
---- "none"; default lax), http_only (true), secure (true over TLS and for same_site none).
+--- "none"; default lax), http_only (true), secure (true when the client speaks TLS, and for same_site none).
 ---@param name string
 ---@param value string
 ---@param opts? { path?: string, domain?: string, max_age?: mw.Duration, same_site?: "lax"|"strict"|"none", http_only?: boolean, secure?: boolean }
@@ -46,7 +46,7 @@ function methods:cookie(name, value, opts)
   local same_site = same_sites[(opts.same_site or "lax"):lower()]
   if not same_site then errors.throw("invalid", "res:cookie: same_site must be \"lax\", \"strict\" or \"none\"") end
   local secure = opts.secure
-  if secure == nil then secure = core.is_tls(self) or same_site == "None" end
+  if secure == nil then secure = core.scheme(self) == "https" or same_site == "None" end
   return core.add_cookie(self, name, value, {
     path = opts.path or "/", domain = opts.domain, same_site = same_site, secure = secure,
     max_age = opts.max_age and math.floor(validate.duration("res:cookie: max_age", opts.max_age)) or nil,
