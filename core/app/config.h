@@ -85,6 +85,12 @@ typedef enum mw_config_kind {
   X(migrate_auto, "migrate.auto", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Apply pending migrations on start")               \
   X(postgres_schema, "postgres.schema", STR, "moonwatch", 0, 0, NULL, NULL, NULL, false, "Schema of Moonwatch's own tables")      \
   X(postgres_pool, "postgres.pool", INT, "4", 1, 100, NULL, NULL, NULL, false, "Connections a worker for mw.query")               \
+  X(redis_url, "redis.url", STR, "", 0, 0, "REDIS_URL", NULL, NULL, true,                                                         \
+    "Redis for mw.redis: redis://user:password@host:6379/0, rediss://… or unix:///path; redis = \"…\" in short")                   \
+  X(redis_timeout, "redis.timeout", DURATION, "5s", 1, 3600000, NULL, NULL, NULL, false,                                          \
+    "Until a command of Redis is answered, and for connecting")                                                                   \
+  X(redis_ca_file, "redis.ca_file", STR, "", 0, 0, NULL, NULL, NULL, false,                                                       \
+    "Certificates (PEM) to trust for rediss:// instead of the system's")                                                          \
   X(workflow_concurrency, "workflow.concurrency", INT, "1000", 1, 1000000, NULL, NULL, NULL, false,                               \
     "Executions a worker runs at once")                                                                                           \
   X(workflow_max_payload, "workflow.max_payload", SIZE, "1MiB", 1024, 64 << 20, NULL, NULL, NULL, false,                          \

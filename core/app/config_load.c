@@ -13,6 +13,7 @@
 #include "app/listen.h"
 #include "app/proxies.h"
 #include "base/log.h"
+#include "store/redis_url.h"
 
 #define ENV_PREFIX "MOONWATCH_"
 #define MAX_SECRET_BYTES 65536
@@ -186,6 +187,10 @@ static int check(const mw_config *conf, mw_err *err) {
     return refuse(conf, MW_CONFIG_app_database, err, "is postgres://user@host/name");
   if (*conf->app_database && !mw_config_is_postgres(conf))
     return refuse(conf, MW_CONFIG_app_database, err, "needs database to be PostgreSQL as well");
+  mw_redis_target *redis = NULL;
+  if (*conf->redis_url && mw_redis_target_new(mw_str_from(conf->redis_url), &redis, err))
+    return mw_err_wrap(err, "redis.url (from %s)", conf->origins[MW_CONFIG_redis_url]), MW_ECONFIG;
+  mw_redis_target_free(redis);
   if (!*conf->data) return refuse(conf, MW_CONFIG_data, err, "is a folder");
   if (!*conf->plugins) return refuse(conf, MW_CONFIG_plugins, err, "is a folder");
   if (conf->lua_hard_limit <= conf->lua_soft_limit)

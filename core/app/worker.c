@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bind/bind_http.h"
 #include "http/client.h"
+#include "store/redis.h"
 #include "store/store.h"
 #include "vm/task.h"
 #include "vm/watchdog.h"
@@ -75,6 +76,7 @@ void mw_worker_install(mw_worker *worker, mw_vm *vm) {
   }
   mw_vm_adopt(vm, worker->loop);
   worker->vm = vm;
+  if (old) call_boot(old, "unload", 0);
   if (old && worker->engine_started) call_boot(old, "stop", 0); // its claim loop would keep the state alive until it looks up
   worker->engine_started = false;
   worker->rebuild_asked = false;
@@ -106,13 +108,20 @@ static void on_detached(void *arg) {
   mw_loop_stop(worker->loop);
 }
 
+static void on_redis_closed(void *arg) {
+  mw_worker *worker = arg;
+  worker->host.redis = NULL;
+  mw_store_detach(worker->host.store, on_detached, worker);
+}
+
 static void maybe_finish(mw_worker *worker) {
   if (!worker->draining || !worker->http_drained || worker->retiring) return;
   mw_http_host_free(worker->http);
   worker->http = NULL;
   mw_http_client_free(worker->host.client);
   worker->host.client = NULL;
-  mw_store_detach(worker->host.store, on_detached, worker);
+  if (worker->host.redis) mw_redis_close(worker->host.redis, on_redis_closed, worker);
+  else on_redis_closed(worker);
 }
 
 static void on_http_drained(void *arg) {
@@ -207,6 +216,15 @@ static void on_tick(mw_timer *timer, void *arg) {
   mw_runtime_ask_reload(worker->rt);
 }
 
+static void open_redis(mw_worker *worker) {
+  const mw_config *conf = worker->rt->conf;
+  mw_err err;
+  if (!*conf->redis_url) return;
+  mw_redis_conf redis = {.url = conf->redis_url, .ca_file = conf->redis_ca_file, .timeout_ms = conf->redis_timeout};
+  if (mw_redis_new(worker->loop, &redis, &worker->host.redis, &err)) // the configuration was checked
+    mw_log(MW_LOG_ERROR, "redis", "Redis cannot be used", MW_LOG_S("error", err.text));
+}
+
 // Opens what lives on the loop, on the loop's own thread.
 static void on_open(void *arg) {
   mw_worker *worker = arg;
@@ -216,6 +234,7 @@ static void on_open(void *arg) {
   const mw_config *conf = worker->rt->conf;
   worker->host.store = mw_store_attach(worker->rt->store, worker->loop);
   worker->host.client = mw_http_client_new(worker->loop, NULL);
+  open_redis(worker);
   worker->http = mw_http_host_new(worker->loop, &(mw_http_host_opts){
       .server = {.max_header_bytes = (size_t)conf->http_max_header,
                  .max_body_bytes = (size_t)conf->http_max_body,

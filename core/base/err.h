@@ -42,7 +42,8 @@
   X(MW_EVERSION, -20026, "version", "it was made by another version", false)                                   \
   X(MW_EIO, -20027, "io", "reading or writing failed", true)                                                   \
   X(MW_AGAIN, -20028, "again", "it has to wait", true)                                                         \
-  X(MW_EENCODE, -20029, "encode", "the value cannot be written as JSON", false)
+  X(MW_EENCODE, -20029, "encode", "the value cannot be written as JSON", false)                                \
+  X(MW_EREDIS, -20040, "redis", "Redis refused the command", false)
 
 enum {
 #define MW_ERR_ENUM(name, value, code, text, retryable) name = value,

@@ -6,6 +6,7 @@
 #include "bind/bind_json.h"
 #include "bind/bind_http.h"
 #include "bind/bind_multipart.h"
+#include "bind/bind_redis.h"
 #include "bind/bind_runtime.h"
 #include "bind/bind_store.h"
 #include "vm/sandbox.h"
@@ -18,6 +19,7 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_json,
     mw_open_crypto,
     mw_open_fetch,
+    mw_open_redis,
     mw_open_http,
     mw_open_multipart,
     NULL,

@@ -18,6 +18,7 @@ typedef struct mw_store_client mw_store_client;
 typedef struct mw_kv mw_kv;
 typedef struct mw_late mw_late;
 typedef struct mw_http_client mw_http_client;
+typedef struct mw_redis mw_redis;
 
 /** How a reload ended. `report` is JSON (see lua/mw/_loader.lua), borrowed until the callback returns. */
 typedef void (*mw_host_reload_cb)(int status, mw_str report, void *arg);
@@ -49,6 +50,7 @@ typedef struct mw_host {
   int worker;
   mw_store_client *store; /**< This worker's door. */
   mw_http_client *client; /**< This worker's connections to other servers. */
+  mw_redis *redis;        /**< This worker's way to Redis; NULL: none is configured. */
   mw_kv *kv;              /**< Shared by the process. */
   mw_late *late;          /**< Shared by the process. NULL: rows only wait for what comes next. */
 } mw_host;

@@ -121,6 +121,9 @@ end
 --- Executions may be due at that time.
 function M.wake(due_us) require("mw.workflow").wake(due_us) end
 
+--- Another generation serves, or the worker drains: what would go on by itself ends.
+function M.unload() require("mw.redis").stop() end
+
 --- The worker drains.
 function M.stop() require("mw.workflow").stop() end
 

@@ -107,6 +107,7 @@ function M.public(plugin)
   if not api then build() end
   local mw = copy(api)
   mw.log, mw.env = require("mw.log").for_plugin(plugin.name), require("mw.env").for_plugin()
+  mw.redis = require("mw.redis").for_plugin(guard)
   return mw
 end
 

@@ -30,7 +30,7 @@ local START_SECONDS, STOP_SECONDS = 15 * slowness, 30 * slowness
 local function environment(given)
   local env = posix.environment()
   for name in pairs(env) do
-    if name:match("^MOONWATCH_") or name == "DATABASE_URL" or name == "SIDECAR_TOKEN" then env[name] = nil end
+    if name:match("^MOONWATCH_") or name == "DATABASE_URL" or name == "REDIS_URL" or name == "SIDECAR_TOKEN" then env[name] = nil end
   end
   env.MOONWATCH_LOG_FORMAT = "json"
   for name, value in pairs(given or {}) do env[name] = value end
