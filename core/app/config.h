@@ -63,6 +63,7 @@ typedef enum mw_config_kind {
     "How long browsers shall insist on TLS (Strict-Transport-Security); 0: not said")                                             \
   X(data, "data", STR, "data", 0, 0, NULL, "data", "DIR", false, "Folder for databases and the control socket")                   \
   X(plugins, "plugins", STR, "plugins", 0, 0, NULL, "plugins", "DIR", false, "Folder with the plugins")                           \
+  X(files, "files", STR, "public", 0, 0, NULL, "files", "DIR", false, "Folder with what res:file and mw.static serve")             \
   X(database, "database", STR, "sqlite", 0, 0, "DATABASE_URL", "database", "URL", true,                                           \
     "sqlite (files in the data folder) or postgres://…")                                                                          \
   X(app_database, "app_database", STR, "", 0, 0, NULL, NULL, NULL, true,                                                          \

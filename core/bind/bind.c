@@ -3,6 +3,7 @@
 
 #include "bind/bind_crypto.h"
 #include "bind/bind_fetch.h"
+#include "bind/bind_files.h"
 #include "bind/bind_json.h"
 #include "bind/bind_http.h"
 #include "bind/bind_multipart.h"
@@ -22,5 +23,6 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_redis,
     mw_open_http,
     mw_open_multipart,
+    mw_open_files,
     NULL,
 };

@@ -13,8 +13,10 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "bind/bind_files.h"
 #include "bind/bind_json.h"
 #include "bind/http_exchange.h"
+#include "http/coding.h"
 #include "http/cookie.h"
 #include "http/form.h"
 #include "vm/scratch.h"
@@ -292,6 +294,22 @@ static int l_status(lua_State *L) {
   return 1;
 }
 
+// What res:status set, nil when it did not.
+static int l_current_status(lua_State *L) {
+  const mw_http_exchange *x = check(L);
+  if (!x->status) return 0;
+  lua_pushinteger(L, x->status);
+  return 1;
+}
+
+// Whether the client, and the route, want gzip.
+static int l_takes_gzip(lua_State *L) {
+  const mw_http_exchange *x = check(L);
+  bool takes = mw_coding_negotiate(mw_request_header(x->req, MW_STR("accept-encoding"))) == MW_CODING_GZIP;
+  lua_pushboolean(L, takes && !mw_request_route(x->req)->no_compress);
+  return 1;
+}
+
 static int l_set_header(lua_State *L) {
   mw_http_exchange *x = check(L);
   mw_str name = check_text(L, 2, "res:header: the name must be a string");
@@ -367,11 +385,7 @@ static int l_is_compressed(lua_State *L) {
   return 1;
 }
 
-static int l_write(lua_State *L) {
-  mw_http_exchange *x = check(L);
-  mw_str piece = check_text(L, 2, "res:write: the piece must be a string or a number");
-  mw_task_check_yieldable(L, "res:write");
-  int rc = mw_response_write(x->req, piece);
+static int end_write(lua_State *L, mw_http_exchange *x, int rc) {
   if (rc == MW_AGAIN) {
     begin_waiting(x, L, HTTP_WAIT_DRAIN);
     return mw_task_suspend(L, stop_waiting, x);
@@ -380,6 +394,23 @@ static int l_write(lua_State *L) {
   if (rc) return mw_vm_push_failure(L, rc, "res:write: more was written than Content-Length says");
   lua_pushboolean(L, 1);
   return 1;
+}
+
+static int l_write(lua_State *L) {
+  mw_http_exchange *x = check(L);
+  mw_str piece = check_text(L, 2, "res:write: the piece must be a string or a number");
+  mw_task_check_yieldable(L, "res:write");
+  return end_write(L, x, mw_response_write(x->req, piece));
+}
+
+// write_file(res, file): what was read last from a file of mw.core.files
+static int l_write_file(lua_State *L) {
+  mw_http_exchange *x = check(L);
+  mw_str piece = mw_files_piece(L, 2);
+  mw_task_check_yieldable(L, "res:file");
+  int rc = mw_response_write(x->req, piece);
+  if (rc == MW_AGAIN) mw_files_drop_piece(L, 2); // the stream has its copy
+  return end_write(L, x, rc);
 }
 
 static int l_finish(lua_State *L) {
@@ -476,6 +507,9 @@ static const luaL_Reg functions[] = {
     {"is_open", l_is_open},
     {"is_compressed", l_is_compressed},
     {"write", l_write},
+    {"write_file", l_write_file},
+    {"current_status", l_current_status},
+    {"takes_gzip", l_takes_gzip},
     {"finish", l_finish},
     {"add_cookie", l_add_cookie},
     {NULL, NULL},

@@ -3,11 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "http/date.h"
 #include "http/server_impl.h"
 
 #define DEFAULT(field, value) \
@@ -54,14 +54,9 @@ mw_str server_date(mw_server *server) {
   int64_t now = mw_loop_now_ms(server->loop);
   if (server->date_ms == INT64_MIN || now - server->date_ms >= 1000 || now < server->date_ms) {
     int64_t wall_us = mw_clock_wall_us();
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    // Not by the locale: the names are the protocol's.
-    static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    server->date_len = (size_t)snprintf(server->date, sizeof server->date, "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
-                                        days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000,
-                                        tm.tm_hour, tm.tm_min, tm.tm_sec);
+    char text[MW_DATE_TEXT];
+    mw_date_format(wall_us / 1000000, text);
+    server->date_len = (size_t)snprintf(server->date, sizeof server->date, "Date: %s\r\n", text);
     server->date_ms = now - (wall_us / 1000) % 1000; // so that it turns with the second
   }
   return mw_str_of(server->date, server->date_len);

@@ -9,6 +9,8 @@
 --   mw.use_all(10, fn)                                          -- for every plugin's routes; lower order first
 --   mw.group("/admin", auth, function(r) r.get("/users", …) end)
 --
+--   mw.static("/assets", "assets", {cache = "1h"})            -- a folder of files: see lua/mw/http/static.lua
+--
 -- Options of a route: body (largest body, bytes or "50MB"; default 1 MiB), timeout (until the answer begins; default 30 s),
 -- stream (true: the handler starts before the body is in and reads it by req:chunks()), decompress (false: a gzip or deflate body is
 -- given as it was sent, for who forwards it or checks its signature; otherwise the handler sees what was in it, up to `body` bytes), compress (false: the
@@ -164,6 +166,19 @@ local function scope_functions(scope, prefix)
   local r = {}
   for _, method in ipairs { "get", "post", "put", "patch", "delete" } do
     r[method] = function(pattern, ...) declare(prefix .. method, method, scope, pattern, ...) end
+  end
+  function r.static(pattern, dir, ...)
+    local what = prefix .. "static"
+    registry.need_loading(what)
+    check_pattern(what, pattern)
+    local opts, first = {}, 1
+    if type((...)) == "table" then opts, first = (...), 2 end
+    local handler, route = require("mw.http.static").handler(what .. " " .. pattern, dir, opts)
+    local chain = { select(first, ...) }
+    chain[#chain + 1] = handler
+    pattern = pattern:gsub("/+$", "")
+    declare(what, "get", scope, pattern == "" and "/" or pattern, route, unpack(chain))
+    declare(what, "get", scope, pattern .. "/*path", route, unpack(chain))
   end
   function r.route(list, pattern, ...) declare(prefix .. "route", list, scope, pattern, ...) end
   function r.group(sub, ...)

@@ -4,6 +4,7 @@
 --
 --   res:status(201)  res:header("x-id", id)  res:cookie("session", token, {max_age = "7d"})      chainable, before the answer
 --   res:json(value)  res:text("…")  res:html("…")  res:redirect("/login" [, 303])  res:send(bytes)   whole answers
+--   res:file("reports/2026.pdf", {download = true})       a file, with ranges and conditions: see lua/mw/http/files.lua
 --   res:write(piece) … res:finish()        streamed: chunked; write waits while the client is slow, and raises when it is gone
 --
 -- The status is 200 unless set. res:status(204) and return is an answer without a body. Content-Type is what the method says unless
@@ -90,6 +91,9 @@ function methods:write(piece)
   end
   return self
 end
+
+--- Answers with a file of the folder that the option `files` names; waits. Options: type, download, cache (lua/mw/http/files.lua).
+function methods:file(path, opts) return require("mw.http.files").file(self, path, opts) end
 
 --- Ends a streamed answer; without a write before it, an empty one.
 function methods:finish()
