@@ -248,9 +248,13 @@ static void start_build(mw_runtime *rt) {
   b->number = ++reload->last;
   reload->building = true;
   int rc = mw_work_submit(reload->loader, rt->main, do_build, on_built, b);
-  if (rc) {
-    b->status = rc;
-    finish_build(rt, b);
+  if (!rc) return;
+  mw_log(MW_LOG_ERROR, "plugins", "the thread that loads plugins cannot be started", MW_LOG_S("error", mw_err_text(rc)));
+  b->status = rc;
+  finish_build(rt, b);
+  if (!atomic_load(&rt->serving)) { // nothing would ever be served
+    mw_err_set(&rt->err, rc, "plugins cannot be loaded: %s", mw_err_text(rc));
+    mw_runtime_drain(rt, rc);
   }
 }
 

@@ -35,6 +35,7 @@ static const struct {
 
 atomic_bool mw_fault_is_armed[MW_FAULT_POINTS];
 static plan plans[MW_FAULT_POINTS];
+static atomic_bool tells; // armed by the environment: a log line when a point acts for the first time
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /** splitmix64, as base/rand.h; each point has its own, so that threads at other points do not change what it draws. */
@@ -66,6 +67,7 @@ int mw_fault_pass(mw_fault_point point) {
   }
   pthread_mutex_unlock(&lock);
   if (!acts) return 0;
+  if (act.fired == 0 && atomic_load(&tells)) mw_log(MW_LOG_WARN, "fault", "a fault point acts", MW_LOG_S("point", points[point].name));
   if (act.delay_us) wait_us(act.delay_us);
   if (act.crash) {
     kill(getpid(), SIGKILL);
@@ -203,6 +205,7 @@ int mw_fault_arm_from_env(mw_err *err) {
     return mw_err_set(err, MW_EINVALID, "MW_FAULT_SEED must be a number, not \"%s\"", seed_text);
   int rc = mw_fault_arm(text, (uint64_t)seed, err);
   if (rc) return mw_err_wrap(err, "MW_FAULTS");
+  atomic_store(&tells, true);
   mw_log(MW_LOG_WARN, "fault", "fault points are armed", MW_LOG_S("MW_FAULTS", text), MW_LOG_I("MW_FAULT_SEED", seed));
   return 0;
 }

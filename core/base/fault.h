@@ -22,7 +22,7 @@
 //   off           disarms the point
 //
 // Every point draws from a generator of its own, seeded by MW_FAULT_SEED and its name; a seed that was not given is
-// chosen, and printed at the start. All functions are thread-safe. A point that is not armed costs one load.
+// chosen, and printed at the start; a point so armed also says when it acts for the first time. All functions are thread-safe. A point that is not armed costs one load.
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -140,17 +140,18 @@ static void fail_with(mw_pg_conn *conn, const char *text) {
 
 static void unref_later(void *arg) { unref(arg); }
 
-void mw_pg_conn_close(mw_pg_conn *conn, void (*gone)(void *arg), void *arg) {
+void mw_pg_conn_close(mw_pg_conn *conn, const mw_err *why, void (*gone)(void *arg), void *arg) {
   if (conn->state == CONN_CLOSED) return;
   mw_err err = {0};
-  mw_err_set(&err, MW_ECANCELED, "the connection was closed");
+  int status = why ? MW_EUNAVAILABLE : MW_ECANCELED;
+  mw_err_set(&err, status, "%s", why ? why->text : "the connection was closed");
   conn->state = CONN_CLOSED;
   conn->gone = gone;
   conn->gone_arg = arg;
   drop_link(conn);
   if (conn->dns) mw_dns_cancel(conn->dns);
   while (!mw_list_is_empty(&conn->ops))
-    finish_op(MW_CONTAINER(conn->ops.next, mw_pg_op, node), MW_ECANCELED, &err);
+    finish_op(MW_CONTAINER(conn->ops.next, mw_pg_op, node), status, &err);
   // From the loop, so that `gone` is never called from within this call.
   mw_loop_post(conn->loop, unref_later, conn);
 }

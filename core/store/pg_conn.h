@@ -78,9 +78,10 @@ typedef void (*mw_pg_event_cb)(mw_pg_conn *conn, mw_pg_event event, const mw_err
 
 /** Starts connecting; UP or DOWN comes later, within 10 s. */
 mw_pg_conn *mw_pg_conn_open(mw_loop *loop, mw_pg_target *target, mw_pg_event_cb cb, void *arg);
-/** Answers its ops with MW_ECANCELED (from within this call) and goes; no event after this. `gone` (may be
- * NULL) is called, later, when nothing of it is left on the loop. */
-void mw_pg_conn_close(mw_pg_conn *conn, void (*gone)(void *arg), void *arg);
+/** Answers its ops (from within this call) and goes; no event after this. `why` says that it is of no more use: they get
+ * MW_EUNAVAILABLE with its words; NULL, that its owner goes: MW_ECANCELED. `gone` (may be NULL) is called, later, when
+ * nothing of it is left on the loop. */
+void mw_pg_conn_close(mw_pg_conn *conn, const mw_err *why, void (*gone)(void *arg), void *arg);
 bool mw_pg_conn_is_up(const mw_pg_conn *conn);
 /** Gives it an op. Only while it is up. Sent at the end of this turn at the latest. */
 void mw_pg_conn_run(mw_pg_conn *conn, mw_pg_op *op);

@@ -68,7 +68,7 @@ static void remove_slot(slot *s, const mw_err *err) {
   mw_list_remove(&s->node);
   pool->count--;
   if (!s->up) pool->opening--;
-  mw_pg_conn_close(s->conn, unref, pool);
+  mw_pg_conn_close(s->conn, NULL, unref, pool);
   mw_free(s);
   if (holder) holder->lost(holder, err);
 }

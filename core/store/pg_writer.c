@@ -83,7 +83,7 @@ static void drop_conn(mw_pg_writer *writer, const mw_err *err) {
   mw_pg_conn *conn = writer->conn;
   writer->conn = NULL;
   mw_pg_node_cancel(writer->node);
-  if (conn) mw_pg_conn_close(conn, NULL, NULL);
+  if (conn) mw_pg_conn_close(conn, err, NULL, NULL);
   become_down(writer, err);
   try_again(writer);
 }
@@ -222,7 +222,7 @@ void mw_pg_writer_close(mw_pg_writer *writer, void (*gone)(void *arg), void *arg
   mw_pg_conn *conn = writer->conn;
   writer->conn = NULL;
   if (conn)
-    mw_pg_conn_close(conn, gone, arg);
+    mw_pg_conn_close(conn, NULL, gone, arg);
   else
     mw_loop_post(writer->client->base.loop, gone, arg);
   mw_pg_groups_free(writer->groups, &err);

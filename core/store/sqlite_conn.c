@@ -303,7 +303,8 @@ bool mw_sqlite_is_environment(int rc) {
 }
 
 int mw_sqlite_fail(mw_sqlite_conn *conn, int rc, mw_err *err) {
-  const char *words = conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc);
+  bool told = conn->db && sqlite3_errcode(conn->db) != SQLITE_OK; // else `rc` is not from the connection's last call
+  const char *words = told ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc);
   switch (rc & 0xff) {
     case SQLITE_CONSTRAINT: return mw_err_set(err, MW_ECONSTRAINT, "%s", words);
     case SQLITE_AUTH: return mw_err_set(err, MW_EDENIED, "%s", conn->refused ? conn->refused : words);

@@ -2,6 +2,7 @@
 -- What was acknowledged survives kill -9, and a finished step never runs again. MW_TEST_KILLS raises the number of kills; MW_TEST_SEED
 -- repeats a run (the seed is printed).
 
+local durable = require "support.durable"
 local posix = require "support.posix"
 local server = require "support.server"
 local upstream = require "support.upstream"
@@ -10,58 +11,9 @@ local kills = tonumber(os.getenv("MW_TEST_KILLS") or "6")
 local seed = tonumber(os.getenv("MW_TEST_SEED") or tostring(os.time() % 100000))
 print(("%d kills, MW_TEST_SEED=%d"):format(kills, seed))
 
-local plugin = [==[
-  local mw = require "mw"
-  local url = mw.env.APP_UPSTREAM
-  local function call(step)
-    return function(ctx)
-      local res = mw.fetch(url .. "/" .. step, { method = "POST", json = { run = ctx.input.run } }):ok()
-      return { step = step, answer = res:json().n }
-    end
-  end
-  local retry = { retries = 50, backoff = { initial = "50ms", max = "200ms" } }
-  local function entry(name)
-    return { name = name, run = call(name), retries = 50, backoff = { initial = "50ms", max = "200ms" } }
-  end
-  mw.workflow("listed", { entry "a", entry "b", entry "c" })
-  mw.workflow("thinking", function(ctx)
-    ctx:step("a", call("a"))
-    local sum = 0
-    for i = 1, 3e8 do sum = sum + i % 7 end
-    ctx:step("b", call("b"))
-    return sum
-  end)
-  mw.workflow("written", function(ctx, input)
-    local last
-    for _, name in ipairs { "a", "b", "c" } do last = ctx:step(name, function(step) return call(name)(step or ctx) end, retry) end
-    return last
-  end)
-]==]
+local plugin, check_calls = durable.plugin, durable.check_calls
 
--- A step may be called again only while nothing later was called, because a later call proves that its result was durable, and only
--- when the server was killed in between: `marks` are the numbers of calls there were at each kill (nil: not known).
-local function check_calls(calls, marks)
-  local order, reached, last, count = { a = 1, b = 2, c = 3 }, {}, {}, {}
-  for i, call in ipairs(calls) do
-    local run, step = call.json.run, call.path:sub(2)
-    local key = run .. "/" .. step
-    assert.is_true((reached[run] or 0) <= order[step], ("run %s: step %s was called after a later step"):format(run, step))
-    local killed = not last[key] or not marks
-    for _, mark in ipairs(marks or {}) do killed = killed or (last[key] <= mark and mark < i) end
-    assert.is_true(killed, ("run %s: step %s was called again without a kill in between"):format(run, step))
-    reached[run], last[key], count[key] = order[step], i, (count[key] or 0) + 1
-  end
-  return count
-end
-
-local function databases()
-  local list = { { name = "SQLite" } }
-  local url = os.getenv("MW_TEST_DATABASE_URL")
-  list[#list + 1] = { name = "PostgreSQL", url = url, missing = not url }
-  return list
-end
-
-for _, database in ipairs(databases()) do
+for _, database in ipairs(durable.databases()) do
   describe("kill -9 on " .. database.name, function()
     local up
     before_each(function() up = upstream.start { delay = 0.01 } end)

@@ -128,7 +128,10 @@ describe("fault points", function()
     local used = {}
     for name in pipe:read("*a"):gmatch("%((.-)%)") do used[name] = true end
     pipe:close()
-    for _, name in ipairs(names) do assert.is_true(used[name], "no MW_FAULT(" .. name .. ")") end
+    for _, name in ipairs(names) do
+      assert.is_true(used[name], "no MW_FAULT(" .. name .. ")")
+      assert.equal(0, os.execute("grep -rlqE '\\b" .. name .. "\\b' spec/c spec/integration"), "no spec arms " .. name)
+    end
   end)
 end)
 
