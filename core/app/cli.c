@@ -22,6 +22,7 @@ const mw_command *const mw_commands[] = {
     &mw_command_migrate,
     &mw_command_backup,
     &mw_command_restore,
+    &mw_command_doctor,
     &mw_command_config,
     &mw_command_test,
     &mw_command_types,

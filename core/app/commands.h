@@ -17,6 +17,7 @@ extern const mw_command mw_command_logout;
 extern const mw_command mw_command_migrate;
 extern const mw_command mw_command_backup;
 extern const mw_command mw_command_restore;
+extern const mw_command mw_command_doctor;
 extern const mw_command mw_command_config;
 extern const mw_command mw_command_test;
 extern const mw_command mw_command_types;

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "app/port_holder.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/address.h"
@@ -79,6 +80,13 @@ static int add_socket(const mw_address *address, int first, int *fd, mw_err *err
   return *fd < 0 ? mw_err_set(err, -errno, "share the socket: %s", strerror(errno)) : 0;
 }
 
+static void name_holder(const mw_address *address, const mw_port_holder *holder, mw_err *err) {
+  char text[MW_ADDRESS_TEXT];
+  mw_address_format(address, text);
+  mw_err_set(err, -EADDRINUSE, "%s is in use by process %d (%s): stop it or listen elsewhere", text, (int)holder->pid,
+             holder->name);
+}
+
 static int open_listener(const mw_config *conf, int tag, int *fds, int workers, mw_err *err) {
   mw_listen_address to;
   int rc = mw_listen_configured(conf, tag, &to, err);
@@ -87,6 +95,8 @@ static int open_listener(const mw_config *conf, int tag, int *fds, int workers, 
   rc = bind_patiently(conf, &address, fds, err);
   if (!rc) rc = mw_listener_address(fds[0], &address);
   for (int i = 1; !rc && i < workers; i++) rc = add_socket(&address, fds[0], &fds[i], err);
+  mw_port_holder holder;
+  if (rc == -EADDRINUSE && mw_port_holder_find(&address, &holder)) name_holder(&address, &holder, err);
   int option = mw_listen_kinds[tag].option;
   return rc ? (mw_err_wrap(err, "%s (from %s)", mw_config_options[option].name, conf->origins[option]), rc) : 0;
 }

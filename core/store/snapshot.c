@@ -174,20 +174,19 @@ int mw_snapshot_take(const mw_snapshot *snapshot, mw_err *err) {
 
 // ---- looking at a copy ----
 
-/** Writes `path` as SQLite's URIs want it; cuts what does not fit. */
-static void format_uri(const char *path, char *uri, size_t size) {
+void mw_snapshot_uri(const char *path, bool immutable, char *uri, size_t size) {
   size_t at = (size_t)snprintf(uri, size, "file:");
   for (; *path && at + 16 < size; path++) {
     bool plain = *path != '%' && *path != '?' && *path != '#';
     at += (size_t)snprintf(uri + at, size - at, plain ? "%c" : "%%%02X", (unsigned char)*path);
   }
-  snprintf(uri + at, size - at, "?immutable=1");
+  if (immutable) snprintf(uri + at, size - at, "?immutable=1");
 }
 
 /** Opens a file as one that nobody changes, so that neither a log nor a lock appears beside it. */
 static int open_immutable(const char *path, sqlite3 **db, mw_err *err) {
   char uri[3 * 4200];
-  format_uri(path, uri, sizeof uri);
+  mw_snapshot_uri(path, true, uri, sizeof uri);
   int rc = sqlite3_open_v2(uri, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
   if (rc == SQLITE_OK) return 0;
   int code = fail(*db, rc, path, err);

@@ -30,3 +30,5 @@ int mw_snapshot_take(const mw_snapshot *snapshot, mw_err *err);
 int mw_snapshot_check(const char *path, mw_err *err);
 /** Reads the version of the schema in a file nobody writes to; 0: no migration was applied. */
 int mw_snapshot_version(const char *path, int *version, mw_err *err);
+/** Writes the URI by which SQLite opens a path; `immutable`: as a file that nobody changes. `size` is at least three times the path's. */
+void mw_snapshot_uri(const char *path, bool immutable, char *uri, size_t size);
