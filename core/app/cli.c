@@ -39,7 +39,7 @@ static const mw_cli_flag common_flags[] = {
     {NULL, NULL, NULL},
 };
 
-static const mw_command *find_command(const char *name) {
+const mw_command *mw_cli_find(const char *name) {
   for (const mw_command *const *c = mw_commands; *c; c++)
     if (strcmp((*c)->name, name) == 0) return *c;
   return NULL;
@@ -129,7 +129,7 @@ void mw_cli_print_help(const mw_command *command) {
   print_flags(common_flags);
 }
 
-static void print_overview(FILE *out) {
+void mw_cli_print_overview(FILE *out) {
   fputs("Moonwatch: a Lua-scriptable ops runtime.\n\nUsage: moonwatch COMMAND [FLAGS] [ARGS]\n\nCommands:\n", out);
   for (const mw_command *const *c = mw_commands; *c; c++)
     if (!(*c)->is_hidden) fprintf(out, "  %-10s %s\n", (*c)->name, (*c)->summary);
@@ -137,7 +137,7 @@ static void print_overview(FILE *out) {
         "See: moonwatch help COMMAND\n", out);
 }
 
-static int unknown_command(const mw_cli *cli, const char *name) {
+int mw_cli_unknown_command(const mw_cli *cli, const char *name) {
   const char *names[MW_CLI_MAX];
   int n = 0;
   for (const mw_command *const *c = mw_commands; *c && n < MW_CLI_MAX - 1; c++)
@@ -147,36 +147,6 @@ static int unknown_command(const mw_cli *cli, const char *name) {
   if (meant) return mw_cli_usage_error(cli, "there is no command '%s'; did you mean '%s'?", name, meant);
   return mw_cli_usage_error(cli, "there is no command '%s'", name);
 }
-
-static int run_help(mw_cli *cli) {
-  if (cli->argc == 0) {
-    print_overview(stdout);
-    return MW_EXIT_OK;
-  }
-  const mw_command *command = find_command(cli->argv[0]);
-  if (!command) return unknown_command(cli, cli->argv[0]);
-  mw_cli_print_help(command);
-  return MW_EXIT_OK;
-}
-
-const mw_command mw_command_help = {
-    .name = "help",
-    .args = "[COMMAND]",
-    .summary = "Explain a command",
-    .max_args = 1,
-    .run = run_help,
-};
-
-static int run_version(mw_cli *cli) {
-  printf("moonwatch %s\n", MW_VERSION);
-  return MW_EXIT_OK;
-}
-
-const mw_command mw_command_version = {
-    .name = "version",
-    .summary = "Print the version",
-    .run = run_version,
-};
 
 // ---- parsing ----
 
@@ -306,14 +276,14 @@ static int take_raw(mw_cli *cli, int argc, char **argv) {
 int mw_cli_main(int argc, char **argv) {
   mw_cli cli = {0};
   if (argc < 2) {
-    print_overview(stderr);
+    mw_cli_print_overview(stderr);
     return MW_EXIT_USAGE;
   }
   const char *name = argv[1];
   if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
   if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
-  cli.command = find_command(name);
-  if (!cli.command) return unknown_command(&cli, name);
+  cli.command = mw_cli_find(name);
+  if (!cli.command) return mw_cli_unknown_command(&cli, name);
   int rc = cli.command->is_raw ? take_raw(&cli, argc - 2, argv + 2) : parse(&cli, argc - 2, argv + 2);
   if (rc) return rc;
   if (!cli.command->is_raw && mw_cli_has(&cli, "help")) {

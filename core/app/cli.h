@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /** What the process tells the shell. Stable: scripts rely on it. */
 enum {
@@ -81,5 +82,11 @@ int mw_cli_fail(const mw_cli *cli, int code, const char *format, ...) __attribut
 const char *mw_cli_suggest(const char *name, const char *const *names);
 /** Collects every flag that `command` takes, those of the configuration included; returns how many, at most `cap`. */
 int mw_cli_flags_of(const mw_command *command, mw_cli_flag *out, int cap);
+/** Returns the command called `name`, or NULL. */
+const mw_command *mw_cli_find(const char *name);
+/** Says that there is none, and which one it most likely means; returns MW_EXIT_USAGE. */
+int mw_cli_unknown_command(const mw_cli *cli, const char *name);
+/** Prints all commands. */
+void mw_cli_print_overview(FILE *out);
 /** Prints the help of one command. */
 void mw_cli_print_help(const mw_command *command);

@@ -8,6 +8,7 @@
 #include "app/cli_config.h"
 #include "app/commands.h"
 #include "app/project.h"
+#include "base/json.h"
 #include "base/str.h"
 
 enum { MAX_FLAGS = 2 * MW_CLI_MAX };
@@ -129,7 +130,13 @@ static int run_completion(mw_cli *cli) {
   char name[48];
   snprintf(name, sizeof name, "completion/moonwatch.%s", cli->argv[0]);
   const mw_embed *file = mw_embed_find(mw_embedded_project, name);
-  fwrite(file->begin, 1, mw_embed_size(file), stdout);
+  mw_str script = mw_str_of(file->begin, mw_embed_size(file));
+  mw_buf out = MW_BUF_INIT;
+  if (mw_cli_has(cli, "json")) {
+    mw_json_add_string(&out, script);
+    printf("{\"shell\":\"%s\",\"script\":%s}\n", cli->argv[0], mw_buf_cstr(&out));
+  } else fwrite(script.ptr, 1, script.len, stdout);
+  mw_buf_deinit(&out);
   return MW_EXIT_OK;
 }
 
@@ -140,10 +147,16 @@ static const mw_cli_sub subs[] = {
     {NULL, NULL, NULL, 0, 0},
 };
 
+static const mw_cli_flag flags[] = {
+    {"json", NULL, "Print the script in JSON"},
+    {NULL, NULL, NULL},
+};
+
 const mw_command mw_command_completion = {
     .name = "completion",
     .summary = "Print a script that completes commands, flags and values in a shell",
     .details = "Put the line of your shell into its start file.",
+    .flags = flags,
     .subs = subs,
     .run = run_completion,
 };

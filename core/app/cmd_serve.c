@@ -38,6 +38,7 @@ static int run_serve(mw_cli *cli) {
 }
 
 static const mw_cli_flag flags[] = {
+    {"json", NULL, "Log lines of JSON, as log.format = \"json\" does"},
     {"no-supervisor", NULL, "Serve in this process; for orchestrators that restart it themselves"},
     {NULL, NULL, NULL},
 };

@@ -4,6 +4,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "app/commands.h"
 #include "app/plain_lua.h"
@@ -14,7 +15,7 @@ static int l_run(lua_State *L) {
   mw_plain_lua_open(L);
   lua_newtable(L);
   for (int i = 0; i < cli->argc; i++) {
-    lua_pushstring(L, cli->argv[i]);
+    lua_pushstring(L, strcmp(cli->argv[i], "--json") == 0 ? "--output=json" : cli->argv[i]);
     lua_rawseti(L, -2, i + 1);
   }
   lua_getglobal(L, "require");
@@ -46,7 +47,7 @@ const mw_command mw_command_test = {
     .args = "[BUSTED FLAGS] [FILE OR FOLDER …]",
     .summary = "Run specs with busted inside the program",
     .details = "Without a file or folder everything below spec/ runs. spec/support/helper.lua is loaded first where it exists.\n"
-               "Flags are busted's: --filter=PATTERN, --tags=TAGS, -o TAP, --list, … Needs Debian's package lua-busted.\n"
+               "Flags are busted's: --filter=PATTERN, --tags=TAGS, -o TAP, --list, …; --json is -o json. Needs Debian's package lua-busted.\n"
                "Exit codes: 0 all passed, 1 something failed, 2 busted or the arguments are not right.",
     .is_raw = true,
     .run = run_test,

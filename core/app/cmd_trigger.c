@@ -6,6 +6,7 @@
 #include "app/cli_config.h"
 #include "app/cli_http.h"
 #include "app/commands.h"
+#include "base/alloc.h"
 #include "base/json.h"
 
 static int read_stdin(mw_buf *out) {
@@ -37,6 +38,46 @@ static int write_body(mw_cli *cli, mw_buf *body) {
   return code;
 }
 
+// ---- a name that is not there ----
+
+enum { MAX_NAMES = 500, MAX_NAME = 204 };
+
+typedef struct name_list {
+  char names[MAX_NAMES][MAX_NAME];
+  int count;
+} name_list;
+
+static void add_name(mw_str item, void *arg) {
+  name_list *list = arg;
+  mw_buf name = MW_BUF_INIT;
+  if (list->count < MAX_NAMES - 1 && mw_cli_json_string(item, "name", &name) && name.len < MAX_NAME)
+    strcpy(list->names[list->count++], mw_buf_cstr(&name));
+  mw_buf_deinit(&name);
+}
+
+static void print_nearest(const mw_cli *cli, const name_list *list) {
+  const char *names[MAX_NAMES];
+  for (int i = 0; i < list->count; i++) names[i] = list->names[i];
+  names[list->count] = NULL;
+  const char *meant = mw_cli_suggest(cli->argv[0], names);
+  if (!list->count) fputs("The server has no workflows yet: `moonwatch new workflow NAME` writes one, `moonwatch check` shows why one does not load.\n", stderr);
+  else if (meant) fprintf(stderr, "Did you mean %s?\n", meant);
+  else fputs("`moonwatch check` lists the workflows of this folder, /ops those that are served.\n", stderr);
+}
+
+/** Says which workflow may have been meant; the server is asked once more. */
+static void suggest(const mw_cli *cli, const mw_config *conf) {
+  mw_cli_answer answer;
+  if (mw_cli_http(cli, conf, &(mw_cli_request){.method = "GET", .path = "/api/v1/workflows"}, &answer)) return;
+  if (answer.status == 200) {
+    name_list *list = MW_NEW(name_list);
+    mw_cli_json_each(mw_buf_str(&answer.body), "items", add_name, list);
+    print_nearest(cli, list);
+    mw_free(list);
+  }
+  mw_cli_answer_deinit(&answer);
+}
+
 static int print_answer(const mw_cli *cli, const mw_cli_answer *answer) {
   mw_buf id = MW_BUF_INIT;
   mw_str body = mw_buf_str(&answer->body);
@@ -59,6 +100,7 @@ static int run_trigger(mw_cli *cli) {
     code = mw_cli_http(cli, &conf, &request, &answer);
     if (!code) {
       code = print_answer(cli, &answer);
+      if (answer.status == 404) suggest(cli, &conf);
       mw_cli_answer_deinit(&answer);
     }
   }

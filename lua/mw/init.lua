@@ -49,6 +49,7 @@ end
 ---@class mw: mw.Routes
 ---@field log mw.Log
 ---@field env table<string, string?> variables listed in `env = {…}` of moonwatch.lua, and APP_*
+---@field redis mw.Redis
 ---@field null userdata JSON's null
 ---@field uuid fun(): string a UUIDv7
 ---@field version string

@@ -159,6 +159,7 @@ end
 ---@field patch fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
 ---@field delete fun(path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler)
 ---@field route fun(methods: string|string[], path: string, ...: mw.RouteOptions|mw.Middleware|mw.Handler) "*" is every method
+---@field static fun(prefix: string, dir: string, ...: { cache?: mw.Duration, index?: string|false, fallback?: string, compress?: boolean }|mw.Middleware)
 ---@field group fun(prefix: string, ...: mw.Middleware|fun(r: mw.Routes)) the last function declares the routes
 
 -- The declaring functions for a prefix and its middleware; the public API is the one with neither.

@@ -83,6 +83,7 @@ describe("the types of mw", function()
     end
     expected["mw.log"] = true
     same(keys(expected), actual, "mw")
+    same(keys(live.redis), members(stub, "mw.Redis", {}), "mw.redis")
     same(keys(live.log), members(stub, "mw.Log", {}), "mw.log")
   end)
 

@@ -93,6 +93,8 @@ function methods:write(piece)
 end
 
 --- Answers with a file of the folder that the option `files` names; waits. Options: type, download, cache (lua/mw/http/files.lua).
+---@param path string
+---@param opts? { type?: string, download?: string|boolean, cache?: mw.Duration }
 function methods:file(path, opts) return require("mw.http.files").file(self, path, opts) end
 
 --- Ends a streamed answer; without a write before it, an empty one.

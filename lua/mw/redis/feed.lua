@@ -28,6 +28,13 @@ local validate = require "mw.validate"
 
 local M = {}
 
+---@class mw.RedisMessage
+---@field channel string
+---@field payload string
+---@field pattern? string
+---@field dropped integer messages before it that this task was too slow for
+---@field gap boolean true: the connection was lost before it
+
 ---@class mw.RedisFeed
 local Feed = {}
 local meta = { __index = Feed, __metatable = "mw.redis.feed" }
@@ -47,7 +54,8 @@ local function note_gap(state, dropped)
 end
 
 --- The next message; nil when it is over. Waits, at most `timeout`, then raises `timeout`.
----@return table? message
+---@param timeout? mw.Duration
+---@return mw.RedisMessage? message
 function Feed:next(timeout)
   local state = state_of(self)
   local seconds = timeout ~= nil and validate.duration("feed:next: timeout", timeout) or nil

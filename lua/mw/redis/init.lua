@@ -176,6 +176,16 @@ local function seconds(what, value)
   return s
 end
 
+---@class mw.Redis
+---@field call fun(command: string, ...: string|number): any
+---@field pipeline fun(commands: (string|number)[][]): any[] replies in order; a refused command's is its error
+---@field script fun(source: string): fun(keys?: (string|number)[], args?: (string|number)[]): any
+---@field transaction fun(fn: fun(tx: mw.RedisTx), opts?: { watch?: string[], retries?: integer }): any[]?
+---@field subscribe fun(channels: string|string[], opts?: { patterns?: boolean, queue?: integer, on_gap?: fun(dropped: integer) }): mw.RedisFeed
+---@field hgetall fun(key: string|number): table<string, string>
+---@field with fun(opts: { timeout?: mw.Duration }): mw.Redis
+---@field [string] fun(...: string|number): any every command, by its name in small letters
+
 local function add_methods(redis, guard, timeout)
   redis.call = guard("mw.redis.call", function(...) return call("mw.redis.call", timeout, packed(...)) end)
   redis.pipeline = guard("mw.redis.pipeline", function(list) return pipeline(timeout, list) end)

@@ -35,6 +35,8 @@ local function state_of(tx, what)
 end
 
 --- Runs a command at once, before the transaction proper.
+---@param ... string|number
+---@return any
 function Tx:call(...)
   local state = state_of(self, "tx:call")
   local argv = { n = select("#", ...), ... }
@@ -45,6 +47,7 @@ function Tx:call(...)
 end
 
 --- Adds a command to what is run together at the end. Does not wait.
+---@param ... string|number
 function Tx:queue(...)
   local state = state_of(self, "tx:queue")
   local argv = { n = select("#", ...), ... }
