@@ -110,6 +110,7 @@ static void flush(conn *c) {
 }
 
 void conn_write(conn *c, mw_str head, mw_str body) {
+  if (c->req) c->req->bytes_out += head.len + body.len;
   if (!c->corked) {
     send_now(c, head, body);
     return;
@@ -250,6 +251,7 @@ void conn_finish_exchange(conn *c, int status) {
   c->due_ms = c->body_due_ms = 0;
   if (status || !req || !req->body_done) c->close_after = true;
   if (req) {
+    if (c->server->access.log) access_note(req);
     c->server->stats.requests_active -= req->dispatched;
     if (req->dispatched && !status) status = req->gone_status;
   }

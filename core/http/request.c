@@ -26,7 +26,8 @@ mw_request *request_acquire(conn *c) {
   req->tag = c->port->surface->tag;
   req->from_proxy = c->from_proxy;
   req->origin_read = false;
-  req->gone_status = 0;
+  req->gone_status = req->status_out = 0;
+  req->bytes_out = req->head_bytes = 0;
   req->started_ns = mw_clock_mono_ns();
   req->head.method = req->head.target = req->path = req->query = req->type = mw_str_of("", 0);
   req->head.count = 0;

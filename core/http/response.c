@@ -99,6 +99,7 @@ static mw_str write_head(mw_request *req, int status, mw_str type, int64_t lengt
   if (req->type.len) type = req->type;
   char *begin = mw_buf_reserve(out, HEAD_ROOM + type.len + req->headers_out.len);
   char *to = put_status(begin, status);
+  req->status_out = status;
   to = put(to, server_date(server));
   to = put(to, mw_str_of(server->server_line, server->server_line_len));
   if (type.len) to = put(put(put(to, MW_STR("Content-Type: ")), type), MW_STR("\r\n"));
@@ -108,6 +109,7 @@ static mw_str write_head(mw_request *req, int status, mw_str type, int64_t lengt
   if (req->is_tls) to = put(to, mw_str_of(server->hsts_line, server->hsts_line_len));
   if (req->headers_out.len) to = put(to, mw_buf_str(&req->headers_out));
   to = put(to, MW_STR("\r\n"));
+  req->head_bytes = req->bytes_out + (uint64_t)(to - begin);
   return mw_str_of(begin, (size_t)(to - begin));
 }
 

@@ -30,6 +30,7 @@ typedef struct mw_route {
   bool stream;            /**< on_request comes after the headers; the body by on_body. */
   bool raw_body;          /**< A compressed body is handed over as it came. */
   bool no_compress;       /**< Its answers are sent as they are. */
+  bool has_secret_query;  /**< The access log leaves its query out. */
   bool is_reserved;       /**< Paths that match it are answered 404, or 405 where other methods have a route: patterns that come
                                later in the order, such as "/:a/:b", never see them. */
   size_t param_count;     /**< Set by mw_router_add, with the names. */

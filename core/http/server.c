@@ -36,6 +36,7 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
   mw_list_init(&server->conns);
   mw_list_init(&server->pool);
   mw_timer_init(&server->drain_timer, on_drain_over, server);
+  mw_access_sink_init(&server->access, server->conf.access_log, loop);
   server->date_ms = INT64_MIN;
   const char *name = server->conf.server_name;
   mw_str value = mw_str_from(name);
@@ -145,6 +146,7 @@ void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg),
 void mw_server_free(mw_server *server) {
   if (!server) return;
   mw_timer_stop(&server->drain_timer);
+  mw_access_sink_deinit(&server->access);
   request_pool_free(server);
   for (port *p; (p = MW_LIST_POP(&server->ports, port, node));) mw_free(p);
   for (surface *s; (s = MW_LIST_POP(&server->surfaces, surface, node));) {

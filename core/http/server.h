@@ -29,6 +29,7 @@ typedef struct mw_loop mw_loop;
 typedef struct mw_listener mw_listener;
 typedef struct mw_tls_context mw_tls_context;
 typedef struct mw_proxies mw_proxies;
+typedef struct mw_access_log mw_access_log;
 typedef struct mw_server mw_server;
 typedef struct mw_request mw_request;
 
@@ -44,6 +45,7 @@ typedef struct mw_server_conf {
   int compress_level;         /**< 1 (fast) to 9 (small). 0: answers are not compressed. */
   size_t compress_min;        /**< Whole answers shorter than this are not compressed. 0: 1 KiB. */
   int64_t hsts_s;             /**< max-age of `Strict-Transport-Security` on TLS connections. 0: not sent. */
+  mw_access_log *access_log;  /**< Gets a line a request; outlives the server. NULL: none is written. */
   const mw_proxies *proxies;  /**< Peers whose word on the client counts (http/forwarded.h); outlives the server. NULL: none. */
   const char *server_name;    /**< `Server` header; NULL: none. */
 } mw_server_conf;

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/list.h"
+#include "http/access_log.h"
 #include "http/chunked.h"
 #include "http/forwarded.h"
 #include "http/deflate.h"
@@ -90,6 +91,8 @@ struct mw_request {
   int refs;
   bool dispatched, begun, discard, paused, body_done, chunked_out, silent, want_continue, is_head, is_tls;
   int minor, tag;
+  int status_out;         // of the answer; 0: none was begun
+  uint64_t bytes_out, head_bytes; // handed to the connection, and how much of it was no body
   int gone_status; // what on_gone is told after a refusal
   bool from_proxy, origin_read;
   mw_via via;           // these are set once origin_read
@@ -121,6 +124,7 @@ struct mw_server {
   mw_list ports, surfaces, conns, pool;
   size_t pooled;
   mw_server_stats stats;
+  mw_access_sink access;
   mw_buf out;     // answers of the events that run
   mw_buf scratch; // heads and chunks outside of them
   mw_buf packed;  // what was compressed last
@@ -145,6 +149,10 @@ mw_request *request_acquire(conn *c);
 void request_detach(mw_request *req);
 void request_pool_free(mw_server *server);
 void request_match(mw_request *req);
+
+// access.c
+/** Writes the exchange that ends into the access log. */
+void access_note(mw_request *req);
 
 // response.c
 /** Answers by on_refused or by itself, and closes. */
