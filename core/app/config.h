@@ -104,6 +104,10 @@ typedef enum mw_config_kind {
     "From a request's first byte to the end of its headers")                                                                      \
   X(http_body_timeout, "http.body_timeout", DURATION, "30s", 1, 3600000, NULL, NULL, NULL, false,                                 \
     "Between two pieces of a body")                                                                                               \
+  X(http_access_log, "http.access_log", STR, "off", 0, 0, NULL, NULL, NULL, false,                                                \
+    "A line a request: off, stdout or a file's path")                                                                             \
+  X(http_access_format, "http.access_format", STR, "combined", 0, 0, NULL, NULL, NULL, false,                                     \
+    "combined (as Apache and nginx have it) or json")                                                                             \
   X(http_trusted_proxies, "http.trusted_proxies", LIST, "", 0, 0, NULL, NULL, NULL, false,                                        \
     "Proxies whose word on client, scheme and host counts: addresses, networks, unix")                                            \
   X(http_forwarded, "http.forwarded", STR, "x-forwarded-for", 0, 0, NULL, NULL, NULL, false,                                      \

@@ -174,6 +174,15 @@ static int check_proxies(const mw_config *conf, mw_err *err) {
   return rc;
 }
 
+static int check_access_log(const mw_config *conf, mw_err *err) {
+  static const char *const slips[] = {"", "on", "true", "false", "yes", "no", "stderr", "json", "combined"};
+  for (size_t i = 0; i < sizeof slips / sizeof *slips; i++)
+    if (strcmp(conf->http_access_log, slips[i]) == 0) return refuse(conf, MW_CONFIG_http_access_log, err, "is off, stdout or a file's path");
+  if (strcmp(conf->http_access_format, "combined") && strcmp(conf->http_access_format, "json"))
+    return refuse(conf, MW_CONFIG_http_access_format, err, "is combined or json");
+  return 0;
+}
+
 static int check(const mw_config *conf, mw_err *err) {
   mw_log_level level;
   if (!mw_log_level_parse(mw_str_from(conf->log_level), &level))
@@ -196,7 +205,8 @@ static int check(const mw_config *conf, mw_err *err) {
   if (conf->lua_hard_limit <= conf->lua_soft_limit)
     return refuse(conf, MW_CONFIG_lua_hard_limit, err, "must be longer than lua.soft_limit");
   int rc = check_listeners(conf, err);
-  return rc ? rc : check_proxies(conf, err);
+  if (!rc) rc = check_proxies(conf, err);
+  return rc ? rc : check_access_log(conf, err);
 }
 
 int mw_config_load(mw_config *conf, const mw_config_source *source, mw_err *err) {

@@ -159,6 +159,7 @@ static void on_upgrade_signal(int signum, void *arg) {
 
 static void on_hangup(int signum, void *arg) {
   mw_runtime *rt = arg;
+  mw_access_log_reopen(rt->access_log);
   mw_certificates_reload(rt->certificates);
   mw_runtime_reload(rt, NULL);
 }
@@ -208,6 +209,13 @@ void mw_runtime_tell_ready(mw_runtime *rt) {
 
 static void on_keep_alive(mw_timer *timer, void *arg) { mw_timer_start(((mw_runtime *)arg)->main, timer, 3600 * 1000); }
 
+static int open_access_log(mw_runtime *rt, mw_err *err) {
+  const mw_config *conf = rt->conf;
+  if (strcmp(conf->http_access_log, "off") == 0) return 0;
+  mw_access_format format = strcmp(conf->http_access_format, "json") == 0 ? MW_ACCESS_JSON : MW_ACCESS_COMBINED;
+  return mw_access_log_open(conf->http_access_log, format, &rt->access_log, err);
+}
+
 static int open_all(mw_runtime *rt, mw_err *err) {
   const mw_config *conf = rt->conf;
   mw_store_conf store = {.database_url = conf->database, .app_url = conf->app_database[0] ? conf->app_database : NULL,
@@ -215,6 +223,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
                          .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
   int rc = mw_store_open(&store, &rt->store, err);
   if (!rc) rc = mw_proxies_configured(conf, &rt->proxies, err);
+  if (!rc) rc = open_access_log(rt, err);
   if (!rc) rc = mw_certificates_open(conf, &rt->certificates, err);
   if (!rc) rc = open_control(rt, err);
   if (rc) return rc;
@@ -300,6 +309,7 @@ static void close_all(mw_runtime *rt) {
     mw_loop_free(rt->main);
   }
   mw_certificates_free(rt->certificates);
+  mw_access_log_close(rt->access_log);
   mw_proxies_deinit(&rt->proxies);
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
   if (rt->store && !rt->handing_over) remove_addresses(rt);

@@ -14,6 +14,7 @@
 #include "app/worker.h"
 #include "base/buf.h"
 #include "bind/host.h"
+#include "http/access_log.h"
 #include "http/forwarded.h"
 #include "loop/address.h"
 #include "loop/loop.h"
@@ -55,6 +56,7 @@ struct mw_runtime {
   mw_runtime_fds fds;
   const mw_host_ops *host_ops;
   mw_proxies proxies;
+  mw_access_log *access_log;     /**< NULL: off. */
   mw_certificates *certificates; /**< NULL: no listener speaks TLS. */
   mw_loop *main;
   mw_store *store;

@@ -247,6 +247,7 @@ static void on_open(void *arg) {
                  .compress_level = conf->http_compress ? (int)conf->http_compress_level : 0,
                  .compress_min = (size_t)conf->http_compress_min,
                  .hsts_s = conf->tls_hsts / 1000,
+                 .access_log = worker->rt->access_log,
                  .proxies = conf->http_trusted_proxies.count ? &worker->rt->proxies : NULL},
       .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
   mw_runtime_worker_opened(worker->rt, worker);

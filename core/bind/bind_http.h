@@ -11,7 +11,7 @@
 //                                   mw_http_host_drain(h, 30000, cb, arg); … mw_http_host_free(h);
 //
 // A list entry: { methods = {"GET"} or {"*"}, pattern = "/x/:id", chain = {middleware…, handler} or handler = fn,
-//   opts = {body = bytes, timeout = seconds, stream = bool, raw_body = bool, no_compress = bool, reserved = bool}, what = "GET /x/:id", where = "plugins/a.lua:12", plugin = "a.lua",
+//   opts = {body = bytes, timeout = seconds, stream = bool, raw_body = bool, no_compress = bool, secret_query = bool, reserved = bool}, what = "GET /x/:id", where = "plugins/a.lua:12", plugin = "a.lua",
 //   sort = bool (members of res:json in order of their names), on_error = function(req, res, err) … end (optional: answers in the surface's own error shape) }.
 //
 // Each request is one task: handler(req, res). See lua/mw/http/request.lua and response.lua for what those are, and

@@ -61,9 +61,11 @@ static void read_opts(lua_State *L, int entry, mw_route *route) {
     route->raw_body = lua_toboolean(L, -1);
     lua_getfield(L, -6, "no_compress");
     route->no_compress = lua_toboolean(L, -1);
+    lua_getfield(L, -7, "secret_query");
+    route->has_secret_query = lua_toboolean(L, -1);
     route->max_body_bytes = body > 0 ? (size_t)body : 0;
     route->timeout_ms = timeout > 0 ? (int64_t)(timeout * 1000 + 0.5) : 0;
-    lua_pop(L, 6);
+    lua_pop(L, 7);
   }
   lua_pop(L, 1);
 }

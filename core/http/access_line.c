@@ -97,6 +97,12 @@ static void add_member(mw_buf *out, const char *key, mw_str text) {
   mw_json_add_string(out, cut(text));
 }
 
+static void add_ms(mw_buf *out, int64_t ns) {
+  uint64_t us = (uint64_t)(ns + 500) / 1000, rest = us % 1000;
+  mw_buf_add_u64(out, us / 1000);
+  mw_buf_add(out, (char[]){'.', (char)('0' + rest / 100), (char)('0' + rest / 10 % 10), (char)('0' + rest % 10)}, 4);
+}
+
 static void add_json(const mw_access_entry *entry, mw_buf *out) {
   char time_text[MW_CLOCK_TEXT];
   int len = mw_clock_format(entry->wall_us, time_text);
@@ -110,7 +116,8 @@ static void add_json(const mw_access_entry *entry, mw_buf *out) {
   mw_buf_add_u64(out, (uint64_t)entry->status);
   mw_buf_add_cstr(out, ",\"bytes\":");
   mw_buf_add_u64(out, entry->bytes);
-  mw_buf_printf(out, ",\"duration_ms\":%.3f", (double)entry->duration_ns / 1e6);
+  mw_buf_add_cstr(out, ",\"duration_ms\":");
+  add_ms(out, entry->duration_ns);
   add_member(out, ",\"route\":", entry->route);
   add_member(out, ",\"trace_id\":", entry->trace_id);
   add_member(out, ",\"tls\":", entry->tls);

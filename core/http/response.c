@@ -141,6 +141,7 @@ static bool send_compressed(mw_request *req, int status, mw_str type, mw_str bod
     conn_write(c, write_head(req, status, type, -1), mw_str_of("", 0));
     if (req->is_head) compress_close(c->server, &deflate);
     else conn_pump_packed(c, body, deflate, req->chunked_out);
+    if (!req->is_head) req->bytes_out = req->head_bytes + body.len; // how small it gets is known too late
   }
   conn_finish_exchange(c, 0);
   return true;
@@ -159,6 +160,7 @@ int mw_response_send(mw_request *req, int status, mw_str type, mw_str body) {
   if (body.len > WHOLE_BYTES) {
     conn_write(c, head, mw_str_of(body.ptr, WHOLE_BYTES));
     conn_pump(c, mw_str_of(body.ptr + WHOLE_BYTES, body.len - WHOLE_BYTES));
+    req->bytes_out = req->head_bytes + body.len;
   } else {
     conn_write(c, head, body);
   }

@@ -104,7 +104,7 @@ local end_all_doc = {
 M.endpoints = {
   { method = "POST", pattern = "/api/v1/login-links", access = "key", scope = "*", handler = new_link, doc = link_doc },
   { method = "DELETE", pattern = "/api/v1/sessions", access = "key", scope = "*", handler = end_all, doc = end_all_doc },
-  { method = "GET", pattern = "/ops/login", access = "open", handler = login },
+  { method = "GET", pattern = "/ops/login", access = "open", handler = login, opts = { secret_query = true } },
   { method = "POST", pattern = "/ops/logout", access = "action", scope = "any", handler = logout, on_refusal = page.refuse },
 }
 
