@@ -29,7 +29,7 @@ int mw_runtime_check(const mw_config *conf, bool json, mw_err *err) {
   mw_buf report = MW_BUF_INIT;
   mw_vm *vm = NULL;
   if (access(conf->plugins, F_OK) != 0)
-    return mw_err_set(err, MW_ENOTFOUND, "there is no plugins folder %s; `moonwatch init` makes a project with one", conf->plugins);
+    return mw_err_set(err, MW_ENOTFOUND, "there is no plugins folder \"%s\"; `moonwatch init` makes a project with one, --plugins DIR names another", conf->plugins);
   int rc = mw_plugin_files_read(conf->plugins, &files, err);
   if (rc) return rc;
   mw_watchdog *watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});

@@ -76,8 +76,8 @@ static int find_target(const mw_cli *cli, const mw_config *conf, target *to) {
 
 static int unreachable(const mw_cli *cli, const target *to, const char *why) {
   fprintf(stderr, "moonwatch %s: no server answered at %s: %s\n", cli->command->name, to->shown, why);
-  if (to->is_unix)
-    fputs("Start one with `moonwatch serve`, name its data folder with --data DIR, or its address with --url URL.\n", stderr);
+  fputs(to->is_unix ? "Start one with `moonwatch serve`, name its data folder with --data DIR, or its address with --url URL.\n"
+                    : "Check the address; a server on this machine is reached without --url, through its data folder (--data DIR).\n", stderr);
   return MW_EXIT_UNREACHABLE;
 }
 
@@ -302,7 +302,10 @@ int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer) {
   mw_str body = mw_buf_str(&answer->body);
   for (size_t i = 0; i < sizeof keys / sizeof *keys && !text.len; i++) mw_cli_json_string(body, keys[i], &text);
   mw_cli_json_string(body, "hint", &hint);
-  if (answer->status == 401 && !hint.len) mw_buf_add_cstr(&hint, "Give the server's token with --token or MOONWATCH_TOKEN.");
+  if (answer->status == 401) {
+    mw_buf_reset(&hint, 4096);
+    mw_buf_add_cstr(&hint, "Give the server's token, or a key, with --token or MOONWATCH_TOKEN.");
+  }
   mw_cli_fail(cli, MW_EXIT_FAILED, "%s (HTTP %d)", text.len ? mw_buf_cstr(&text) : "the server refused", answer->status);
   if (hint.len) fprintf(stderr, "%s\n", mw_buf_cstr(&hint));
   mw_buf_deinit(&text);

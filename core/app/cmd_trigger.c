@@ -27,7 +27,8 @@ static int write_body(mw_cli *cli, mw_buf *body) {
     if (read_stdin(&input)) code = mw_cli_fail(cli, MW_EXIT_USAGE, "the input cannot be read, or is larger than 16 MiB");
   } else if (cli->argc > 1) mw_buf_add_cstr(&input, cli->argv[1]);
   if (!code && cli->argc > 1 && mw_json_check(mw_buf_str(&input), NULL, &err))
-    code = mw_cli_fail(cli, MW_EXIT_USAGE, "the input is not JSON: %s", err.text);
+    code = mw_cli_fail(cli, MW_EXIT_USAGE, "the input is not JSON: %s\nWrite it as in: moonwatch trigger %s '{\"amount\": 42}'", err.text,
+                       cli->argv[0]);
   if (!code) {
     mw_buf_add_cstr(body, "{\"name\":");
     mw_json_add_string(body, mw_str_from(cli->argv[0]));

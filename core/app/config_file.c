@@ -179,7 +179,7 @@ static int l_read(lua_State *L) {
 
 static int read_whole(const char *path, mw_buf *out, mw_err *err) {
   FILE *file = fopen(path, "re");
-  if (!file && errno == ENOENT) return mw_err_set(err, MW_ENOTFOUND, "%s: there is no such file", path);
+  if (!file && errno == ENOENT) return mw_err_set(err, MW_ENOTFOUND, "%s: there is no such file; name another with --config FILE, or leave it away to read moonwatch.lua", path);
   if (!file) return mw_err_set(err, MW_ECONFIG, "%s: %s", path, strerror(errno));
   size_t n;
   do {
@@ -203,7 +203,8 @@ int mw_config_read_file(mw_config *conf, const char *path, mw_err *err) {
     if (lua_cpcall(L, l_read, &self)) {
       const char *why = lua_tostring(L, -1);
       bool is_placed = why && strncmp(why, path, strlen(path)) == 0;
-      fail(&self, "%s%s%s", is_placed ? "" : path, is_placed ? "" : ": ", why ? why : "it raised an error without a message");
+      fail(&self, "%s%s%s; the file returns a table, such as return { listen = \"127.0.0.1:9400\" }", is_placed ? "" : path,
+           is_placed ? "" : ": ", why ? why : "it raised an error without a message");
     }
     lua_close(L);
     rc = self.rc;

@@ -362,7 +362,7 @@ static void begin_body(conn *c, bool more_is_here) {
   }
   req->body_max = route->max_body_bytes ? route->max_body_bytes : c->server->conf.max_body_bytes;
   if (head->content_length > 0 && c->body_left > req->body_max) {
-    response_refuse(req, 413, "the body is larger than this route takes");
+    response_refuse(req, 413, "the body is larger than this route takes: its own option body, or http.max_body, raises that");
     return;
   }
   c->state = has_body ? CONN_BODY : CONN_ANSWER;
@@ -505,7 +505,7 @@ static void deliver(conn *c, mw_str piece, bool end) {
   if (req->body_seen > req->body_max) {
     req->gone_status = MW_ELIMIT;
     if (req->discard) answer_no_route(req);
-    else response_refuse(req, 413, "the body is larger than this route takes");
+    else response_refuse(req, 413, "the body is larger than this route takes: its own option body, or http.max_body, raises that");
   } else if (req->inflate) {
     mw_inflate_feed(req->inflate, piece, end);
     req->body_in = end;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Connections of the SQLite engine: how a file is opened, what plugins may not do, the statement cache, errors in words.
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,6 +221,16 @@ static bool is_blank_sql(const char *text, const char *end) {
   return true;
 }
 
+/** The same with the place in the statement's text, in characters as PostgreSQL counts them. */
+static int fail_at(mw_sqlite_conn *conn, mw_str sql, int rc, mw_err *err) {
+  int offset = sqlite3_error_offset(conn->db), characters = 1, code = mw_sqlite_fail(conn, rc, err);
+  if (code != MW_ESQL || offset < 0 || (size_t)offset > sql.len || !err) return code;
+  for (int i = 0; i < offset; i++) characters += ((unsigned char)sql.ptr[i] & 0xc0) != 0x80;
+  char words[sizeof err->text];
+  snprintf(words, sizeof words, "%s", err->text);
+  return mw_err_set(err, code, "%s (at character %d)", words, characters);
+}
+
 static int prepare_new(mw_sqlite_conn *conn, mw_str sql, bool persistent, mw_sqlite_stmt **out, mw_err *err) {
   sqlite3_stmt *raw = NULL;
   const char *tail = NULL;
@@ -227,7 +238,7 @@ static int prepare_new(mw_sqlite_conn *conn, mw_str sql, bool persistent, mw_sql
   if (conn->guarded && sql.len >= 6 && mw_str_eq_nocase(mw_str_of(sql.ptr, 6), MW_STR("VACUUM")))
     return mw_err_set(err, MW_EDENIED, "%s", only_app_db);
   int rc = sqlite3_prepare_v3(conn->db, sql.ptr, (int)sql.len, persistent ? SQLITE_PREPARE_PERSISTENT : 0, &raw, &tail);
-  if (rc != SQLITE_OK) return mw_sqlite_fail(conn, rc, err);
+  if (rc != SQLITE_OK) return fail_at(conn, sql, rc, err);
   if (!raw) return mw_err_set(err, MW_EINVALID, "there is no statement in the SQL text");
   int params = 0, code = 0;
   if (!is_blank_sql(tail, sql.ptr + sql.len))

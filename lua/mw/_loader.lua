@@ -18,6 +18,7 @@ local registry = require "mw._registry"
 local routes = require "mw.routes"
 local sandbox = require "mw.core.sandbox"
 local task = require "mw.core.task"
+local validate = require "mw.validate"
 
 local M = {}
 
@@ -40,6 +41,19 @@ local function excerpt(source, line)
   return table.concat(lines, "\n")
 end
 
+-- "attempt to call field 'querry' (a nil value)": the function of mw that was meant, when the line calls mw.
+local function meant(message, source, line)
+  local name = message:match("^attempt to call field '([%w_]+)' %(a nil value%)$")
+  local number = 0
+  for text in (name and source .. "\n" or ""):gmatch("(.-)\r?\n") do
+    number = number + 1
+    if number == line then
+      local near = text:find("mw." .. name, 1, true) and validate.nearest(name, require("mw").public { name = "" })
+      return near and "mw has no function " .. name .. "; did you mean mw." .. near .. "?" or nil
+    end
+  end
+end
+
 local function problem(plugin, err, read)
   err = errors.from(err)
   local where, message = err.where, err.message
@@ -48,7 +62,10 @@ local function problem(plugin, err, read)
     plugin = plugin.name, file = "plugins/" .. (file or plugin.file), line = tonumber(line), code = err.code, message = message,
   }
   local source = file and read(file)
-  if source and report.line then report.excerpt = excerpt(source, report.line) end
+  if source and report.line then
+    report.excerpt = excerpt(source, report.line)
+    report.message = meant(message, source, report.line) or message
+  end
   report.hint = err.code == "syntax" and "mend the syntax and save; the version before keeps serving until then"
     or "mend the file and save, or run `moonwatch check`; the version before keeps serving until then"
   return report

@@ -88,7 +88,7 @@ function M.check()
     lines[#lines + 1] = ""
     lines[#lines + 1] = ("error: %s%s: %s"):format(failure.file, failure.line and ":" .. failure.line or "", failure.message)
     if failure.excerpt then lines[#lines + 1] = failure.excerpt end
-    lines[#lines + 1] = "fix: " .. failure.hint
+    lines[#lines + 1] = ("fix: mend %s%s and run `moonwatch check` again"):format(failure.file, failure.line and ", line " .. failure.line or "")
   end
   lines[#lines + 1] = ("%s%s, %s, %s"):format(#lines > 0 and "\n" or "", counted(#report.plugins, "plugin"), counted(declared, "declaration"),
     counted(#report.errors, "error"))

@@ -58,7 +58,7 @@ function M.options(what, value, known)
     local expected = known[key]
     if not expected then
       local near = type(key) == "string" and M.nearest(key, known)
-      errors.throw("invalid", string.format("%s: unknown option %s%s", what, describe(key),
+      errors.throw("invalid", string.format("%s: unknown option %s%s", what, type(key) == "string" and string.format("%q", key) or describe(key),
         near and string.format("; did you mean %q?", near) or ""))
     end
     if not matches(option, expected) then

@@ -113,7 +113,7 @@ describe("json.decode", function()
     local _, err = pcall(json.decode, 5)
     assert.equal("mw.json.decode: argument 1 (text) must be string, got 5", err.message)
     _, err = pcall(json.decode, "1", { nul = null })
-    assert.equal('mw.json.decode: unknown option the string "nul"; did you mean "null"?', err.message)
+    assert.equal('mw.json.decode: unknown option "nul"; did you mean "null"?', err.message)
   end)
 end)
 
