@@ -5,15 +5,24 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/world.h"
+
 static _Atomic int64_t shift_us;
 
 int64_t mw_clock_wall_us(void) {
+  const mw_world *world = mw_world_current();
+  if (world) return world->wall_us;
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + atomic_load_explicit(&shift_us, memory_order_relaxed);
 }
 
 int64_t mw_clock_mono_ns(void) {
+  const mw_world *world = mw_world_current();
+  return world ? world->mono_ns : mw_clock_real_ns();
+}
+
+int64_t mw_clock_real_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;

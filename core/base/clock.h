@@ -2,7 +2,7 @@
 #pragma once
 
 // Two clocks. The wall clock says when (stored, shown); the monotonic clock says how long (deadlines, durations).
-// Thread-safe. Specs shift both with mw_clock_shift.
+// Thread-safe. Specs shift the first with mw_clock_shift; a thread with a world of its own (base/world.h) reads that one's.
 
 #include <stdint.h>
 
@@ -16,6 +16,8 @@ void mw_clock_shift(int64_t delta_us);
 int64_t mw_clock_wall_us(void);
 /** Returns nanoseconds since some fixed point; never goes back. */
 int64_t mw_clock_mono_ns(void);
+/** The same by the machine's clock, whatever world the thread is in: for what must end though virtual time stands still. */
+int64_t mw_clock_real_ns(void);
 /** Returns milliseconds of the monotonic clock. */
 static inline int64_t mw_clock_mono_ms(void) { return mw_clock_mono_ns() / 1000000; }
 /** Moves the wall clock as this process sees it. For specs. */

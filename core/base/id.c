@@ -5,24 +5,27 @@
 
 #include "base/clock.h"
 #include "base/rand.h"
+#include "base/world.h"
 
 // RFC 9562 section 6.2, method 1 and 2 combined: 48 bits of milliseconds, then a 74-bit field whose upper part counts
 // within the millisecond, so that ids of one process are strictly ordered even when the clock steps back.
 mw_id mw_id_new(void) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  static uint64_t last_ms, counter;
+  static mw_id_place process;
+  mw_world *world = mw_world_current();
+  mw_id_place *place = world ? &world->ids : &process;
   uint64_t now = (uint64_t)(mw_clock_wall_us() / 1000), random = mw_rand_u64(), ms, count;
 
   pthread_mutex_lock(&lock);
-  if (now > last_ms) {
-    last_ms = now;
-    counter = random & 0x1FFFFF; // 26 bits of counter; start in the lower half or less
-  } else if (++counter > 0x3FFFFFF) {
-    last_ms++;
-    counter = random & 0x1FFFFF;
+  if (now > place->last_ms) {
+    place->last_ms = now;
+    place->counter = random & 0x1FFFFF; // 26 bits of counter; start in the lower half or less
+  } else if (++place->counter > 0x3FFFFFF) {
+    place->last_ms++;
+    place->counter = random & 0x1FFFFF;
   }
-  ms = last_ms;
-  count = counter;
+  ms = place->last_ms;
+  count = place->counter;
   pthread_mutex_unlock(&lock);
 
   uint64_t tail = mw_rand_u64();

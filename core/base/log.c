@@ -20,6 +20,9 @@ static _Atomic int line_format = MW_LOG_FORMAT_AUTO;
 static _Atomic int out_fd = STDERR_FILENO;
 static _Atomic int fd_is_terminal = -1; // not looked at yet
 
+static _Thread_local mw_log_line_cb divert_cb;
+static _Thread_local void *divert_arg;
+
 static const char *const names[] = {"debug", "info", "warn", "error", "fatal"};
 
 const char *mw_log_level_name(mw_log_level level) { return names[level]; }
@@ -43,7 +46,12 @@ void mw_log_to_fd(int fd) {
   fd_is_terminal = -1;
 }
 
-bool mw_log_is_on(mw_log_level level) { return (int)level >= lowest_level; }
+void mw_log_divert(mw_log_line_cb cb, void *arg) {
+  divert_cb = cb;
+  divert_arg = arg;
+}
+
+bool mw_log_is_on(mw_log_level level) { return (int)level >= lowest_level || divert_cb; }
 
 static bool is_pretty(void) {
   if (line_format != MW_LOG_FORMAT_AUTO) return line_format == MW_LOG_FORMAT_PRETTY;
@@ -175,9 +183,14 @@ void mw_log_write(mw_log_level level, const char *area, const char *message, con
   int saved = errno;
   mw_buf line = MW_BUF_INIT;
   mw_buf_reserve(&line, 500);
-  if (is_pretty()) add_pretty(&line, level, area, message, fields);
-  else add_json(&line, level, area, message, fields);
-  write_line(&line);
+  if (divert_cb) {
+    add_json(&line, level, area, message, fields);
+    divert_cb(mw_str_of(line.ptr, line.len - 1), divert_arg);
+  } else {
+    if (is_pretty()) add_pretty(&line, level, area, message, fields);
+    else add_json(&line, level, area, message, fields);
+    write_line(&line);
+  }
   mw_buf_deinit(&line);
   errno = saved;
 }

@@ -61,3 +61,8 @@ bool mw_log_level_parse(mw_str name, mw_log_level *level);
 /** Sends lines to `fd` instead of stderr. For specs and for the log file. */
 void mw_log_to_fd(int fd);
 /* ffi-end */
+
+/** What a diverted line is given to: JSON, without its line end; borrowed until it returns. */
+typedef void (*mw_log_line_cb)(mw_str line, void *arg);
+/** Gives every line of the calling thread, of any level, to `cb` instead of writing it; NULL: writes again. For specs of plugins. */
+void mw_log_divert(mw_log_line_cb cb, void *arg);
