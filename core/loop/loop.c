@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "loop/loop_impl.h"
+#include "loop/virtual.h"
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 
@@ -176,7 +178,23 @@ void mw_loop_unhold(mw_loop *loop) {
   if (--loop->holds == 0) uv_unref((uv_handle_t *)&loop->async);
 }
 
-int64_t mw_loop_now_ms(const mw_loop *loop) { return (int64_t)uv_now(&loop->uv); }
+int64_t mw_loop_now_ms(const mw_loop *loop) {
+  return loop->is_virtual ? mw_clock_mono_ms() : (int64_t)uv_now(&loop->uv);
+}
+
+bool mw_loop_is_quiet(mw_loop *loop) {
+  return !has_posted(loop) && loop->deferred.count == 0 && mw_list_is_empty(&loop->wheel.ready) && atomic_load(&loop->jobs) == 0;
+}
+
+static void on_turn_over(uv_timer_t *timer) {}
+
+void mw_loop_turn_for(mw_loop *loop, int64_t real_ms) {
+  uv_timer_start(&loop->wheel.timer, on_turn_over, (uint64_t)real_ms, 0);
+  uv_ref((uv_handle_t *)&loop->wheel.timer);
+  mw_loop_turn(loop, true);
+  uv_timer_stop(&loop->wheel.timer);
+  if (loop->wheel.count == 0) uv_unref((uv_handle_t *)&loop->wheel.timer);
+}
 
 struct uv_loop_s *mw_loop_uv(mw_loop *loop) { return &loop->uv; }
 

@@ -44,6 +44,7 @@ struct mw_loop {
   uv_async_t async;
   uv_prepare_t prepare;
   int holds;
+  bool is_virtual; // see loop/virtual.h
   atomic_int jobs; // submitted to a work pool and not yet answered
 
   pthread_mutex_t lock; // guards `posted`

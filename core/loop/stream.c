@@ -430,6 +430,14 @@ mw_stream *mw_stream_from_fd(mw_loop *loop, int fd, mw_tls_context *tls) {
   return mw_stream_open_fd(loop, fd, &peer, tls, MW_STREAM_HANDSHAKE_MS);
 }
 
+mw_stream *mw_stream_from_pair(mw_loop *loop, int fd, const mw_address *peer) {
+  MW_ASSERT_LOOP(loop);
+  mw_address pair = {.storage = {.ss_family = AF_UNIX}};
+  mw_stream *s = mw_stream_open_fd(loop, fd, &pair, NULL, 0);
+  if (s) s->peer = *peer;
+  return s;
+}
+
 // Questions.
 
 void *mw_stream_arg(const mw_stream *s) { return s->arg; }

@@ -56,6 +56,9 @@ int mw_stream_connect(mw_loop *loop, const mw_stream_connect_opts *opts, mw_stre
  *  during which nothing is delivered. Returns NULL (and closes `fd`) when it is no socket. */
 mw_stream *mw_stream_from_fd(mw_loop *loop, int fd, mw_tls_context *tls);
 
+/** Wraps one end of a pair of connected Unix sockets and takes it; its peer is said to be `peer`. For specs of plugins. */
+mw_stream *mw_stream_from_pair(mw_loop *loop, int fd, const mw_address *peer);
+
 /** Sets who is told, and starts reading. `handler` must outlive the stream. */
 void mw_stream_set_handler(mw_stream *stream, const mw_stream_handler *handler, void *arg);
 void *mw_stream_arg(const mw_stream *stream);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "loop/loop_impl.h"
+#include "loop/virtual.h"
 
 // The wheel. Time is cut into digits of 6 bits. A timer sits at the level of the highest digit in which its due time
 // differs from the wheel's time, in the slot of that digit. So all of one level-0 slot is due in the same millisecond,
@@ -20,6 +21,7 @@ static void on_uv_timer(uv_timer_t *timer);
 
 static void arm(mw_loop *loop, int64_t at_ms) {
   mw_wheel *w = &loop->wheel;
+  if (loop->is_virtual) return; // whoever moves the time looks for what is due (loop/virtual.h)
   int64_t now = (int64_t)uv_now(&loop->uv);
   w->armed_ms = at_ms;
   uv_timer_start(&w->timer, on_uv_timer, at_ms > now ? (uint64_t)(at_ms - now) : 0, 0);
@@ -118,9 +120,9 @@ void mw_timer_start(mw_loop *loop, mw_timer *timer, int64_t after_ms) {
     return;
   }
   // The turn may have been long: count from the clock, rounded up, so that it never fires early.
-  int64_t now = (mw_clock_mono_ns() + 999999) / 1000000, turn = (int64_t)uv_now(&loop->uv);
+  int64_t now = (mw_clock_mono_ns() + 999999) / 1000000, turn = mw_loop_now_ms(loop);
   timer->due_ms = now + (after_ms < MAX_AFTER_MS ? after_ms : MAX_AFTER_MS);
-  if (turn > w->now_ms && turn < w->armed_ms) w->now_ms = turn; // nothing in between to look at
+  if (turn > w->now_ms && turn < w->armed_ms && !loop->is_virtual) w->now_ms = turn; // nothing in between to look at
   int64_t at = place(w, timer);
   if (at < w->armed_ms) arm(loop, at);
 }
@@ -139,6 +141,31 @@ void mw_timer_stop(mw_timer *timer) {
     w->used[i / 64] &= ~(1ULL << (i % 64));
   }
   forget(loop, timer);
+}
+
+// ---- virtual time ----
+
+void mw_loop_go_virtual(mw_loop *loop) {
+  loop->is_virtual = true;
+  loop->wheel.now_ms = mw_loop_now_ms(loop);
+}
+
+int64_t mw_loop_next_due_ms(const mw_loop *loop) {
+  const mw_wheel *w = &loop->wheel;
+  int level, slot;
+  int64_t at, due = INT64_MAX;
+  if (!mw_list_is_empty(&w->ready)) return mw_loop_now_ms(loop);
+  if (!first_slot(w, &level, &slot, &at)) return due;
+  MW_LIST_EACH(&w->slots[level][slot], node) {
+    int64_t one = MW_CONTAINER(node, mw_timer, node)->due_ms;
+    if (one < due) due = one;
+  }
+  return due;
+}
+
+void mw_loop_fire_due(mw_loop *loop) {
+  advance(&loop->wheel, mw_loop_now_ms(loop));
+  fire(loop, &loop->wheel.expired);
 }
 
 void mw_wheel_open(mw_loop *loop) {
