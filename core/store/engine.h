@@ -30,6 +30,7 @@ struct mw_store {
   int sqlite_readers;
   size_t max_payload_bytes;
   bool exclusive;
+  mw_loop *inline_loop; /**< See mw_store_conf. */
   int lock_fd;        /**< DATA/moonwatch.lock, -1 when not exclusive. */
   mw_id node_id;      /**< Of DATA/node.id; made on first use. All zero when not exclusive and there is none. */
   char node_name[256];  /**< The host's name. */

@@ -26,9 +26,9 @@ static int open_store(mw_store *base, mw_err *err) {
   atomic_store(&base->lease_until_ms, INT64_MAX);
   int code = mw_sqlite_file_open(&store->files[MW_SQLITE_ENGINE_FILE], store, "moonwatch.db", only, readers, err);
   if (!code) code = mw_sqlite_file_open(&store->files[MW_SQLITE_APP_FILE], store, "app.db", only | MW_SQLITE_GUARDED, readers, err);
-  if (!code && !only)
-    code = mw_sqlite_file_open(&store->files[MW_SQLITE_TELEMETRY_FILE], store, "telemetry.db", MW_SQLITE_NORMAL, 0, err);
-  if (!code && !only) code = mw_sqlite_checkpointer_start(store, err);
+  if (base->inline_loop || only) return code; // no telemetry, and no thread for checkpoints
+  if (!code) code = mw_sqlite_file_open(&store->files[MW_SQLITE_TELEMETRY_FILE], store, "telemetry.db", MW_SQLITE_NORMAL, 0, err);
+  if (!code) code = mw_sqlite_checkpointer_start(store, err);
   return code;
 }
 
@@ -214,7 +214,7 @@ static void flush(void *arg) {
   pthread_mutex_lock(&file->lock);
   if (mw_list_is_empty(&file->members)) atomic_store_explicit(&file->waiting_since_ns, mw_clock_mono_ns(), memory_order_relaxed);
   mw_list_splice(&file->members, &client->outbox);
-  pthread_cond_signal(&file->write_cond);
+  mw_sqlite_file_wake(file);
   pthread_mutex_unlock(&file->lock);
   try_close(client);
 }

@@ -48,6 +48,7 @@ typedef struct mw_sqlite_conn {
   bool trusted;     // set around our own BEGIN, COMMIT …
   const char *refused; // what the authorizer refused last, a sentence
   mw_sqlite_job *job;  // what runs; the progress handler looks at its deadline and cancel flag
+  int64_t runs_until_ns; // in virtual time: by the machine's clock; 0: not looked at yet
   mw_map cache;        // sql -> mw_sqlite_stmt
   mw_list recent;
 } mw_sqlite_conn;
@@ -179,6 +180,12 @@ struct mw_sqlite_file {
   _Atomic int checkpoint_mark; // pages of log that call for a checkpoint
   _Atomic int checkpoint; // MW_SQLITE_CP_…
   sqlite3_stmt **prepared; // of sqlite_group.c
+
+  // Instead of threads, when the store is served on a loop (mw_store_conf.inline_loop).
+  mw_loop *inline_loop;
+  bool kicked;           // serve_inline is posted
+  mw_sqlite_conn reader;
+  mw_timer tx_timer;     // the transaction's deadline
   bool orphans_done;       // the last look found no execution of an earlier epoch
 };
 
@@ -215,6 +222,8 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
 void mw_sqlite_file_close(mw_sqlite_file *file);
 /** Puts a query into a queue of its file and wakes who serves it. False when too much waits already. */
 bool mw_sqlite_file_enqueue(mw_sqlite_query *query, mw_list *queue);
+/** Members were put into file->members: wakes the writer. The lock is held. */
+void mw_sqlite_file_wake(mw_sqlite_file *file);
 /** Takes a waiting query out; false when it runs or is done. */
 bool mw_sqlite_file_withdraw(mw_sqlite_query *query);
 int mw_sqlite_checkpointer_start(mw_sqlite_store *store, mw_err *err);

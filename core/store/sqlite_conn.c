@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/world.h"
 #include "store/sqlite.h"
 #include "store/sqlite_fault.h"
 
@@ -46,7 +47,10 @@ static int on_progress(void *arg) {
   if (!conn->job) return 0;
   mw_sqlite_query *query = (mw_sqlite_query *)conn->job;
   if (atomic_load_explicit(&query->cancel, memory_order_relaxed)) return 1;
-  if (mw_clock_mono_ns() < query->deadline_ns) return 0;
+  // In a world of its own the clock stands still while a statement runs: its time is counted by the machine's.
+  bool stands = mw_world_current() != NULL;
+  if (stands && !conn->runs_until_ns) conn->runs_until_ns = mw_clock_real_ns() + query->opts.timeout_ms * 1000000;
+  if (stands ? mw_clock_real_ns() < conn->runs_until_ns : mw_clock_mono_ns() < query->deadline_ns) return 0;
   int none = 0;
   atomic_compare_exchange_strong(&query->cancel, &none, MW_ETIMEOUT);
   return 1;

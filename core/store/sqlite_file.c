@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "loop/loop.h"
 #include "store/sqlite.h"
 
 #define GROUP_WRITES 64
@@ -160,7 +161,58 @@ static void run_reader(void *arg) {
   mw_sqlite_conn_close(&conn);
 }
 
+// ---- without threads ----
+
+static void serve_inline(void *arg);
+
+/** Serves the file between two turns of its loop. */
+static void kick(mw_sqlite_file *file) {
+  if (file->kicked) return;
+  file->kicked = true;
+  mw_loop_post(file->inline_loop, serve_inline, file);
+}
+
+static void on_tx_over(mw_timer *timer, void *arg) {
+  mw_sqlite_file *file = arg;
+  if (!file->tx || !mw_list_is_empty(&file->tx_jobs)) return;
+  mw_sqlite_tx_expire(file);
+  kick(file);
+}
+
+static void watch_tx(mw_sqlite_file *file) {
+  mw_timer_stop(&file->tx_timer);
+  if (!file->tx) return;
+  int64_t left_ns = file->tx->deadline_ns - mw_clock_mono_ns();
+  mw_timer_start(file->inline_loop, &file->tx_timer, left_ns > 0 ? (left_ns + 999999) / 1000000 : 1);
+}
+
+/** What the writer and a reader do until they would wait. */
+static void serve_inline(void *arg) {
+  mw_sqlite_file *file = arg;
+  file->kicked = false;
+  pthread_mutex_lock(&file->lock);
+  for (;;) {
+    mw_sqlite_query *query;
+    if (!mw_list_is_empty(&file->tx_jobs)) serve_tx(file);
+    else if (!file->tx && (!mw_list_is_empty(&file->members) || !mw_list_is_empty(&file->writes))) serve_writes(file);
+    else if ((query = pop_query(file, &file->reads))) {
+      pthread_mutex_unlock(&file->lock);
+      read_one(file, &file->reader, query);
+      pthread_mutex_lock(&file->lock);
+    } else break;
+  }
+  watch_tx(file);
+  pthread_mutex_unlock(&file->lock);
+}
+
 // ---- queues ----
+
+static void wake(mw_sqlite_file *file, pthread_cond_t *cond) {
+  if (file->inline_loop) kick(file);
+  else pthread_cond_signal(cond);
+}
+
+void mw_sqlite_file_wake(mw_sqlite_file *file) { wake(file, &file->write_cond); }
 
 bool mw_sqlite_file_enqueue(mw_sqlite_query *query, mw_list *queue) {
   mw_sqlite_file *file = query->file;
@@ -174,7 +226,7 @@ bool mw_sqlite_file_enqueue(mw_sqlite_query *query, mw_list *queue) {
     file->waiting_queries++;
     file->waiting_query_bytes += query->job.bytes;
     mw_list_push(queue, &query->job.node);
-    pthread_cond_signal(queue == &file->reads ? &file->read_cond : &file->write_cond);
+    wake(file, queue == &file->reads ? &file->read_cond : &file->write_cond);
   }
   pthread_mutex_unlock(&file->lock);
   return fits;
@@ -205,6 +257,11 @@ static void init_cond(pthread_cond_t *cond) {
 }
 
 static int start_threads(mw_sqlite_file *file, int readers, mw_err *err) {
+  if (file->inline_loop) {
+    file->has_writer = true;
+    mw_timer_init(&file->tx_timer, on_tx_over, file);
+    return 0;
+  }
   if (!(file->flags & MW_SQLITE_READ_ONLY_FILE)) {
     if (mw_thread_start(&file->writer_thread, "db-write", run_writer, file))
       return mw_err_set(err, MW_EIO, "cannot start a thread for %s", file->path);
@@ -219,7 +276,7 @@ static int start_threads(mw_sqlite_file *file, int readers, mw_err *err) {
 
 int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char *name, int flags, int readers, mw_err *err) {
   size_t size = strlen(store->base.data_dir) + strlen(name) + 2;
-  *file = (mw_sqlite_file){.store = store, .path = mw_alloc(size), .flags = flags, .opened = true};
+  *file = (mw_sqlite_file){.store = store, .path = mw_alloc(size), .flags = flags, .opened = true, .inline_loop = store->base.inline_loop};
   snprintf(file->path, size, "%s/%s", store->base.data_dir, name);
   atomic_store(&file->checkpoint_mark, CHECKPOINT_PAGES);
   pthread_mutex_init(&file->lock, NULL);
@@ -232,7 +289,7 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
   int code = mw_sqlite_conn_open(&file->writer, file->path, flags, err);
   if (code) return code;
   if (flags & MW_SQLITE_READ_ONLY_FILE) mw_sqlite_conn_close(&file->writer);
-  else sqlite3_wal_hook(file->writer.db, on_wal, file);
+  else if (!file->inline_loop) sqlite3_wal_hook(file->writer.db, on_wal, file);
   return start_threads(file, readers, err);
 }
 
@@ -244,7 +301,9 @@ void mw_sqlite_file_close(mw_sqlite_file *file) {
   pthread_cond_broadcast(&file->read_cond);
   pthread_mutex_unlock(&file->lock);
   for (int i = 0; i < file->readers_count; i++) mw_thread_join(&file->reader_threads[i]);
-  if (file->has_writer) mw_thread_join(&file->writer_thread);
+  if (file->has_writer && !file->inline_loop) mw_thread_join(&file->writer_thread);
+  if (file->inline_loop) mw_timer_stop(&file->tx_timer);
+  mw_sqlite_conn_close(&file->reader);
   mw_sqlite_group_deinit(file);
   mw_sqlite_conn_close(&file->writer);
   pthread_cond_destroy(&file->write_cond);

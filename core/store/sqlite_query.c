@@ -150,6 +150,7 @@ static int run_statement(mw_sqlite_conn *conn, mw_sqlite_query *query, bool *for
     if (undo) mw_sqlite_control(conn, "SAVEPOINT mw_statement");
     code = bind_params(stmt, &query->opts, err);
     conn->job = &query->job;
+    conn->runs_until_ns = 0;
     if (!code) code = step_all(conn, query, stmt->stmt, err);
     conn->job = NULL;
     sqlite3_reset(stmt->stmt);

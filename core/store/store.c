@@ -83,6 +83,7 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
   store->sqlite_readers = conf->sqlite_readers ? conf->sqlite_readers : 2;
   store->max_payload_bytes = conf->max_payload_bytes ? conf->max_payload_bytes : DEFAULT_PAYLOAD_BYTES;
   store->exclusive = conf->exclusive;
+  store->inline_loop = conf->inline_loop;
   store->lock_fd = -1;
   if (gethostname(store->node_name, sizeof store->node_name - 1)) strcpy(store->node_name, "unknown");
   code = prepare_dir(store, err);

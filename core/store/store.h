@@ -39,6 +39,8 @@ typedef struct mw_store_conf {
   int sqlite_readers;       /**< Reader threads a file. 0: 2. */
   size_t max_payload_bytes; /**< Of one input, result or state. 0: 1 MiB. */
   bool exclusive;           /**< Take the data lock (serve, migrate). False: read-only tools. */
+  mw_loop *inline_loop;     /**< SQLite: run everything between two turns of this loop, which all clients share, instead of on threads.
+                                 For specs of plugins: the order of things is the same every time. NULL: threads. */
 } mw_store_conf;
 
 /** Opens the store. SQLite files are opened (not migrated: store/migrate.h); PostgreSQL is not yet connected to.
