@@ -675,7 +675,7 @@ static void on_close(mw_stream *stream, int status, void *arg) {
   compress_close(server, &c->deflate);
   if (c->req) conn_finish_exchange(c, status ? status : MW_ECLOSED);
   mw_list_remove(&c->node);
-  mw_listener_release(c->port->listener);
+  if (c->port->listener) mw_listener_release(c->port->listener);
   if (!c->deferred) conn_free(c);
   server_conn_gone(server);
 }

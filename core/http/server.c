@@ -90,6 +90,20 @@ int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag) {
   return 0;
 }
 
+static port *port_of(mw_server *server, surface *s) {
+  MW_LIST_EACH(&server->ports, node) {
+    port *p = MW_CONTAINER(node, port, node);
+    if (!p->listener && p->surface == s) return p;
+  }
+  port *p = MW_NEW(port);
+  p->server = server;
+  p->surface = s;
+  mw_list_push(&server->ports, &p->node);
+  return p;
+}
+
+void mw_server_adopt(mw_server *server, mw_stream *stream, int tag) { conn_open(port_of(server, surface_of(server, tag)), stream); }
+
 void mw_server_set_router(mw_server *server, int tag, mw_router *router) {
   surface *s = surface_of(server, tag);
   mw_router *old = s->router;

@@ -31,6 +31,7 @@ typedef struct mw_tls_context mw_tls_context;
 typedef struct mw_proxies mw_proxies;
 typedef struct mw_access_log mw_access_log;
 typedef struct mw_server mw_server;
+typedef struct mw_stream mw_stream;
 typedef struct mw_request mw_request;
 
 typedef struct mw_server_conf {
@@ -72,6 +73,8 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
 /** Serves the connections of a listening descriptor, which it takes. `tag` is given back by mw_request_listener_tag: which surface the
  *  listener is for. The router is looked up a request by `router` below. */
 int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag);
+/** Serves a connection that nobody listened for (mw_stream_from_pair), as one of the listener `tag`. Takes the stream. */
+void mw_server_adopt(mw_server *server, mw_stream *stream, int tag);
 /** Sets the routes for a listener tag; requests from now on are matched in it. Takes a reference, drops that of the one before. */
 void mw_server_set_router(mw_server *server, int tag, mw_router *router);
 /** Says `Connection: close` from now on and closes connections that have been idle for MW_SERVER_IDLE_GRACE_MS, while it goes on

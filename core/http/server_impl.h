@@ -46,7 +46,7 @@ typedef struct port { // a listener
   mw_list node;
   mw_server *server;
   surface *surface;
-  mw_listener *listener;
+  mw_listener *listener; // NULL: of adopted connections
 } port;
 
 typedef enum conn_state {
