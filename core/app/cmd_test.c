@@ -8,11 +8,13 @@
 
 #include "app/commands.h"
 #include "app/plain_lua.h"
+#include "app/rig_lua.h"
 
 /** Runs in a protected call: argument 1 is the mw_cli. Leaves the exit code. */
 static int l_run(lua_State *L) {
   const mw_cli *cli = lua_touserdata(L, 1);
   mw_plain_lua_open(L);
+  mw_open_rig(L);
   lua_newtable(L);
   for (int i = 0; i < cli->argc; i++) {
     lua_pushstring(L, strcmp(cli->argv[i], "--json") == 0 ? "--output=json" : cli->argv[i]);

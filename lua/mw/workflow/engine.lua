@@ -23,11 +23,12 @@ local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local store = require "mw.core.store"
 
-local M = {}
+local M = {
+  claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
+}
 
 local DEFAULT_CONCURRENCY = 1000
 local CLAIM_BATCH = 200
-local CLAIM_EVERY_US = 5e6 -- also without being woken: other nodes' runs whose lease ran out
 local STORE_AWAY_S = 0.5
 local STORE_AWAY_US = 5e5
 local CODE_AWAY_US = 5e6
@@ -352,7 +353,7 @@ local function serves() return not stopped and core.is_current() end
 
 local function wait_for_work(last_us)
   if woken or not serves() then return end
-  local wait_us = math.min(next_due, last_us + CLAIM_EVERY_US) - now_us()
+  local wait_us = math.min(next_due, last_us + M.claim_every_us) - now_us()
   if wait_us <= 0 then return end
   parked = core.token()
   local _, err = core.park("workflow engine", wait_us / 1e6)
@@ -387,7 +388,7 @@ function M.start()
   while serves() do
     woken = false
     local now = now_us()
-    if now >= next_due or now >= last_us + CLAIM_EVERY_US then
+    if now >= next_due or now >= last_us + M.claim_every_us then
       last_us = now
       claim_safely()
     end
