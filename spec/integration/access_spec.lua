@@ -302,6 +302,54 @@ describe("a server without a token", function()
   end)
 end)
 
+describe("a session behind a proxy that speaks TLS", function()
+  it("has a cookie that is Secure and named so", function()
+    local s = server.start { config = 'return { http = { trusted_proxies = { "127.0.0.1" } } }' }
+    local function link()
+      local _, text = server.command { "login", "--data", s.data }
+      return text:match("(/ops/login%?code=[%w_]+)")
+    end
+    local headers = { ["x-forwarded-for"] = "127.0.0.1", ["x-forwarded-proto"] = "https", ["x-forwarded-host"] = "localhost" }
+    local answer = s:get(link(), { headers = headers })
+    assert.equal(303, answer.status, answer.body)
+    local all = answer.headers["set-cookie"]
+    all = type(all) == "table" and table.concat(all, "\n") or all
+    local cookie = assert(all:match("(__Secure%-mw_session=[%w_]+)"), all)
+    assert.matches("; Secure", all, 1, true)
+    headers.cookie = cookie
+    assert.equal(200, s:get("/ops", { headers = headers }).status)
+    -- Over plain http that cookie is nobody's, and one that was planted without the prefix is nobody's over TLS.
+    headers["x-forwarded-proto"] = "http"
+    assert.equal(401, s:get("/ops", { headers = headers }).status)
+    headers["x-forwarded-proto"] = "https"
+    headers.cookie = cookie:gsub("__Secure%-", "")
+    assert.equal(401, s:get("/ops", { headers = headers }).status)
+    s:stop()
+  end)
+end)
+
+describe("keys while PostgreSQL is away", function()
+  it("go on for those that were known, and let nobody else in", function()
+    local postgres = require "support.postgres"
+    if not postgres.can_start() then return pending "needs the PostgreSQL server programs" end
+    local pg = postgres.start()
+    local s = server.start { args = { "--token", TOKEN, "--workers", "1" }, database = pg.url }
+    local key = s:post("/api/v1/keys", { json = { name = "k", scopes = { "plugins:read" } }, headers = bearer(TOKEN) }).json().key
+    local function status(with) return s:get("/api/v1/plugins", { headers = bearer(with) }).status end
+    assert.equal(200, status(key))
+    pg:stop_now()
+    s:wait(function() return s:get("/readyz").status == 503 end, 10, "the server to notice")
+    assert.equal(200, status(key))
+    assert.equal(200, status(TOKEN))
+    assert.equal(401, status((require("mw.access.secret").new "sk")))
+    pg:start_again()
+    s:wait(function() return s:get("/readyz").status == 200 end, 20, "PostgreSQL to be back")
+    assert.equal(200, status(key))
+    s:stop()
+    pg:stop()
+  end)
+end)
+
 describe("moonwatch keys", function()
   local s
   setup(function() s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--token", TOKEN } } end)

@@ -29,7 +29,7 @@ local IDLE_US = 12 * 3600 * 1000000
 M.idle_us = IDLE_US
 
 local state = { at = -math.huge, whole_at = -math.huge, tried = -math.huge, version = -1, keys = {}, sessions = {} }
-local waiting, is_loading
+local waiting, is_loading = {}, false
 
 -- ---- loading ----
 
@@ -62,7 +62,7 @@ end
 local function wake_all(err)
   local tokens = waiting
   waiting, is_loading, state.err = {}, false, err
-  for _, token in ipairs(tokens or {}) do core.wake(token) end
+  for _, token in ipairs(tokens) do core.wake(token) end
 end
 
 local function load_logged()
@@ -73,14 +73,14 @@ end
 
 local function start_loading()
   if is_loading then return end
-  is_loading, waiting, state.tried = true, waiting or {}, runtime.mono()
+  is_loading, state.tried = true, runtime.mono()
   core.spawn(load_logged, "keys and sessions")
 end
 
 -- Waits until a load that began now or was under way has ended; one that was under way may not have seen the newest change.
 local function wait_for_load()
+  waiting[#waiting + 1] = core.token() -- before the load begins: it may end at once
   start_loading()
-  waiting[#waiting + 1] = core.token()
   local _, err = core.park("the check of a key", WAIT_S)
   return err or state.err
 end
