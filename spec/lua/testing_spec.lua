@@ -273,6 +273,22 @@ describe("stubbed fetches", function()
     app:settle() -- said once
   end)
 
+  it("stand in for Redis too", function()
+    local app = load [[mw.post("/r", function(_, res)
+      mw.redis.set("k", "v")
+      res:json { mw.redis.get("k"), (select(2, pcall(mw.redis.call, "INCR", "k"))).code, mw.redis.pipeline { { "GET", "k" }, { "GET", "none" } } } end)]]
+    local values = {}
+    app:stub_redis(function(command, key, value)
+      if command == "SET" then values[key] = value return "OK" end
+      if command == "GET" then return values[key] end
+      error(testing.error("wrong_type", "not a number"))
+    end)
+    local answer = app:request("POST", "/r"):json()
+    assert.same({ "v", "wrong_type", "v" }, { answer[1], answer[2], answer[3][1] })
+    app = load [[mw.post("/r", function(_, res) pcall(mw.redis.set, "k", "v") res:text "ok" end)]]
+    assert.matches("mw.redis sent SET, and nothing answers it; add", failure(app.request, app, "POST", "/r"), 1, true)
+  end)
+
   it("pass on what the spec's own function raises", function()
     local app = load(text)
     app:stub_fetch("GET", "*", function(request) assert.equal("POST", request.method) end)
@@ -359,8 +375,10 @@ describe("app:run", function()
     assert.same({ 7, "x", 2 }, app:step("w", "a", { input = { n = 7 }, results = { z = "x" }, attempt = 2 }))
     local id = app:request("POST", "/go"):json().id
     assert.same({ id = id, name = "w", input = { n = 1 } }, app.triggered[1])
+    assert.equal(id, app:get_run(id).id)
     assert.equal("completed", app:get_run(id).status)
     assert.is_true(app:trigger("w", { n = 1 }, { id = "o-1" }).created)
+    assert.equal("o-1", app.triggered[2].external_id)
     assert.is_false(app:trigger("w", { n = 1 }, { id = "o-1" }).created)
     assert.equal("conflict", select(2, pcall(app.trigger, app, "w", { n = 2 }, { id = "o-1" })).code)
   end)

@@ -13,7 +13,7 @@ local validate = require "mw.validate"
 ---@field logs table[] everything that was logged: { level, area, message, fields, plugin, … }
 ---@field logged table[] what plugins logged with mw.log
 ---@field fetched mw.testing.Request[] the calls of mw.fetch, in order
----@field triggered table[] the executions that were created: { id, name, input }
+---@field triggered table[] the executions that were created: { id, name, input, external_id }
 local App = {}
 
 local M = { App = App, answers = {} }
@@ -76,6 +76,16 @@ local function raise_failure(self)
   self.failure = nil
   if type(err) == "string" and not err:find("^[^\n]-:%d+: ") then err = spec_line() .. err end
   error(err, 0)
+end
+
+--- What a stub's function gives: its value, or the error object that it raises for the plugin. Anything else it raises is the spec's.
+function M.reply(fn, ...)
+  local ok, value = pcall(fn, ...)
+  if ok then return { value = value } end
+  if not errors.is(value) then error(value, 0) end
+  local err = errors.to_json(value)
+  err.retryable, err.retry_after = value.retryable, value.retry_after
+  return { error = err }
 end
 
 -- ---- what the plugin's side asks ----

@@ -29,7 +29,7 @@ end
 -- ---- apps that begin where another stands ----
 
 local function fork(self)
-  local copy = { only = self.only, files = self.files, stubs = fetches.fresh(self.stubs), step_stubs = self.step_stubs, options = self.options }
+  local copy = { only = self.only, files = self.files, stubs = fetches.fresh(self.stubs), step_stubs = self.step_stubs, redis_stub = self.redis_stub, options = self.options }
   local opts = {}
   for key, value in pairs(self.options) do opts[key] = value end
   opts.from, opts.world = self.rig:dir(), self.rig:world()

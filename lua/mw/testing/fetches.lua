@@ -131,6 +131,21 @@ function answers.fetch(self, request, body)
   return reply_of(answer, stub)
 end
 
+-- ---- Redis ----
+
+--- Answers every command of mw.redis: fn("SET", "key", "value") returns the reply, or raises a testing.error. Pipelines and transactions
+--- come command by command; there are no subscriptions.
+---@param fn fun(command: string, ...): any
+function App:stub_redis(fn) self.redis_stub = validate.arg("app:stub_redis", 1, "fn", fn, "function") end
+
+function answers.redis(self, event)
+  local argv = event.argv
+  if self.redis_stub then return app.reply(self.redis_stub, tostring(argv[1]):upper(), unpack(argv, 2)) end
+  local message = ("mw.redis sent %s, and nothing answers it"):format(tostring(argv[1]))
+  app.blame(self, message .. "; add\n  app:stub_redis(function(command, ...) return … end)")
+  return { error = { code = "unexpected", message = message, retryable = false } }
+end
+
 -- ---- recordings ----
 
 local SECRET = { "auth", "token", "secret", "key", "signature", "password", "cookie", "session" }
@@ -252,6 +267,7 @@ function App:finish()
     local line = left_over(stub)
     if line then table.insert(lines, 1, "  " .. line) end
   end
+  self:settle() -- raises what is still to be said
   self:close()
   if #lines > 0 then app.fail("stubs that were not used:\n%s", table.concat(lines, "\n")) end
 end

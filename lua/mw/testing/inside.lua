@@ -8,6 +8,7 @@
 --   "setup"                                 -> { only = {plugins}, files = {path = source} }
 --   "fetch"  request, body                  -> answer, body                 a call of mw.fetch
 --   "recorded" request and answer, body                                     the real network answered
+--   "redis"  argv                           -> { value =, error = }         a command of mw.redis
 --   "step"   id, workflow, step, attempt    -> { crash =, stub = }          a step's function is about to be called
 --   "stub"   … input, results               -> { value =, error = }         instead of it
 --   "point"  kind, id, step, …              -> { crash = }                  it returned; a row was committed
@@ -113,6 +114,47 @@ function fetch.fetch(method, url, list, body, timeout, connect_timeout, max_byte
   return answer.status, answer.headers, bytes, url
 end
 
+-- ---- mw.redis ----
+
+local redis = require "mw.core.redis"
+
+local function error_of(answer)
+  local err = errors.new(answer.code or "error", answer.message or answer.code or "the stub failed", answer)
+  err.final = answer.retryable == false or nil
+  return err
+end
+
+local function command(argv)
+  local list = json.array {}
+  for i = 1, argv.n or #argv do list[i] = argv[i] end
+  local answer = ask("redis", { argv = list })
+  if answer.error then return nil, error_of(answer.error) end
+  return answer.value
+end
+
+function redis.call(_, argv)
+  task.check("mw.redis")
+  local ok, err = task.sleep(0)
+  if ok == nil then return nil, err end
+  return command(argv)
+end
+
+function redis.pipeline(_, list)
+  task.check("mw.redis")
+  local replies = json.array {}
+  for i, argv in ipairs(list) do
+    local value, err = command(argv)
+    if err then return nil, err end
+    replies[i] = value == nil and json.null or value
+  end
+  return replies
+end
+
+function redis.open() return { close = function() end } end
+function redis.is_configured() return true end
+function redis.subscribe() return nil, errors.new("unavailable", "mw.redis.subscribe has no messages in specs: call what handles one") end
+function redis.end_feeds() end
+
 -- ---- executions ----
 
 local plain_create, plain_append = store.create, store.append
@@ -138,7 +180,10 @@ end
 
 function store.create(workflow, input, ...)
   local id, created = plain_create(workflow, input, ...)
-  if id and created then ask("created", { id = id, workflow = workflow, input = input and json.raw(input) or nil }) end
+  if id and created then
+    local external_id = select(5, ...)
+    ask("created", { id = id, workflow = workflow, input = input and json.raw(input) or nil, external_id = external_id })
+  end
   return id, created
 end
 
@@ -160,9 +205,7 @@ local function stubbed(event, run)
   event.input, event.results = run.input_text and json.raw(run.input_text) or nil, run.results
   local answer = ask("stub", event)
   if not answer.error then return answer.value end
-  local err = errors.new(answer.error.code or "error", answer.error.message or answer.error.code or "the stub failed", answer.error)
-  err.final = answer.error.retryable == false or nil
-  error(err, 0)
+  error(error_of(answer.error), 0)
 end
 
 local function call_step(run, step, ctx)

@@ -118,26 +118,19 @@ end
 
 local function stub_of(self, event) return self.step_stubs and self.step_stubs[event.workflow .. "\0" .. event.step] end
 
-local function failure_of(err)
-  local value = errors.to_json(err)
-  value.retryable, value.retry_after = errors.from(err).retryable, errors.from(err).retry_after
-  return { error = value }
-end
-
 function answers.stub(self, event)
   local answer = stub_of(self, event).answer
-  if errors.is(answer) then return failure_of(answer) end
-  if type(answer) ~= "function" then return { value = answer } end
-  local ok, value = pcall(answer, event)
-  if ok then return { value = value } end
-  if errors.is(value) then return failure_of(value) end
-  error(value, 0)
+  if type(answer) == "function" then return app.reply(answer, event) end
+  return app.reply(function()
+    if errors.is(answer) then error(answer, 0) end
+    return answer
+  end)
 end
 
 -- ---- what the engine tells ----
 
 function answers.created(self, event)
-  self.triggered[#self.triggered + 1] = { id = event.id, name = event.workflow, input = event.input }
+  self.triggered[#self.triggered + 1] = { id = event.id, name = event.workflow, input = event.input, external_id = event.external_id }
 end
 
 function answers.status(self, event) self.statuses[event.id] = event.status end

@@ -16,7 +16,7 @@ describe("the webhook {{name}}", function()
   it("takes what is signed", function()
     local body = '{"id":"evt_1"}'
     assert.equal(202, send(body, "sha256=" .. crypto.hmac("sha256", "s3cret", body)).status)
-    assert.equal("evt_1", app.triggered[1].opts.id)
+    assert.equal("evt_1", app.triggered[1].external_id)
   end)
 
   it("refuses what is not", function()
