@@ -81,7 +81,8 @@ static void add_reasons(mw_runtime *rt, mw_buf *out) {
   if (!atomic_load(&rt->serving)) add_reason(out, &first, "the plugins are being loaded");
   if (!mw_store_is_up(rt->store)) {
     mw_store_why_down(rt->store, why, sizeof why);
-    snprintf(text, sizeof text, "the database is away: %s", why);
+    bool is_local = strcmp(mw_store_engine(rt->store), "sqlite") == 0; // then it is not away, and the reason names the file
+    snprintf(text, sizeof text, "%s%s", is_local ? "" : "the database is away: ", why);
     add_reason(out, &first, text);
   } else if (!atomic_load(&rt->store_ready)) add_reason(out, &first, "the database is being prepared");
   pthread_mutex_lock(&rt->report_lock);

@@ -50,11 +50,11 @@ static void close_store(mw_store *base) {
   for (int i = 0; i < MW_SQLITE_FILES; i++) mw_sqlite_file_close(&store->files[i]);
 }
 
-static bool is_up(const mw_store *store) { return true; }
+static mw_sqlite_health *health_of(const mw_store *store) { return &store_of(store)->files[MW_SQLITE_ENGINE_FILE].health; }
 
-static void why_down(const mw_store *store, char *text, size_t size) {
-  if (size) *text = 0;
-}
+static bool is_up(const mw_store *store) { return !mw_sqlite_health_is_ill(health_of(store)); }
+
+static void why_down(const mw_store *store, char *text, size_t size) { mw_sqlite_health_why(health_of(store), text, size); }
 
 // ---- answers ----
 

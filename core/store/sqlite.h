@@ -21,6 +21,7 @@
 #include "loop/thread.h"
 #include "loop/timer.h"
 #include "store/engine.h"
+#include "store/sqlite_health.h"
 
 typedef struct mw_sqlite_store mw_sqlite_store;
 typedef struct mw_sqlite_client mw_sqlite_client;
@@ -180,6 +181,7 @@ struct mw_sqlite_file {
   _Atomic int checkpoint_mark; // pages of log that call for a checkpoint
   _Atomic int checkpoint; // MW_SQLITE_CP_…
   sqlite3_stmt **prepared; // of sqlite_group.c
+  mw_sqlite_health health;
 
   // Instead of threads, when the store is served on a loop (mw_store_conf.inline_loop).
   mw_loop *inline_loop;

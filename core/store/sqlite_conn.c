@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -317,6 +318,16 @@ bool mw_sqlite_is_environment(int rc) {
   }
 }
 
+/** A commit that failed does not tell the system's reason. */
+static bool is_read_only(const char *path) {
+  struct statvfs fs;
+  return !statvfs(path, &fs) && (fs.f_flag & ST_RDONLY);
+}
+
+static int fail_full(const mw_sqlite_conn *conn, mw_err *err) {
+  return mw_err_set(err, MW_EIO, "the disk is full: nothing was written to %s; free some space, and it goes on by itself", conn->path);
+}
+
 int mw_sqlite_fail(mw_sqlite_conn *conn, int rc, mw_err *err) {
   bool told = conn->db && sqlite3_errcode(conn->db) != SQLITE_OK; // else `rc` is not from the connection's last call
   const char *words = told ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc);
@@ -325,11 +336,12 @@ int mw_sqlite_fail(mw_sqlite_conn *conn, int rc, mw_err *err) {
     case SQLITE_AUTH: return mw_err_set(err, MW_EDENIED, "%s", conn->refused ? conn->refused : words);
     case SQLITE_TOOBIG: return mw_err_set(err, MW_ELIMIT, "a text, blob or statement is too large for the database (64 MiB, 1 MiB)");
     case SQLITE_NOMEM: return mw_err_set(err, MW_EMEMORY, "the database ran out of memory");
-    case SQLITE_FULL: return mw_err_set(err, MW_EIO, "the disk is full: nothing was written to %s", conn->path);
+    case SQLITE_FULL: return fail_full(conn, err);
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return mw_err_set(err, MW_EBUSY, "another program holds a lock on %s (%s)", conn->path, words);
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return mw_err_set(err, MW_EIO, "%s is damaged: %s", conn->path, words);
+    case SQLITE_NOTADB: return mw_err_set(err, MW_EIO, "%s is damaged (%s): stop the server and restore the last backup with `moonwatch restore`", conn->path,
+                                             words);
     case SQLITE_READONLY:
       if (conn->only_reads)
         return mw_err_set(err, MW_EDENIED, "%s is open for reading only: %s", conn->path, words);
@@ -342,7 +354,11 @@ int mw_sqlite_fail(mw_sqlite_conn *conn, int rc, mw_err *err) {
     case SQLITE_PERM:
     case SQLITE_PROTOCOL: {
       int number = conn->db ? sqlite3_system_errno(conn->db) : 0;
-      return mw_err_set(err, MW_EIO, "%s: %s%s%s", conn->path, words, number ? ": " : "", number ? strerror(number) : "");
+      if (number == ENOSPC || number == EDQUOT) return fail_full(conn, err);
+      if (number == EROFS || is_read_only(conn->path))
+        return mw_err_set(err, MW_EIO, "%s is on a file system that is mounted read-only: look for disk errors and mount it for writing", conn->path);
+      return mw_err_set(err, MW_EIO, "%s: %s%s%s%s", conn->path, words, number ? ": " : "", number ? strerror(number) : "",
+                        rc & 0xff00 ? "; look for errors of the disk in the kernel's log" : "");
     }
     case SQLITE_INTERRUPT: return mw_err_set(err, MW_ECANCELED, "the statement was cancelled");
     default: return mw_err_set(err, MW_ESQL, "%s", words);

@@ -101,6 +101,14 @@ static void serve_writes(mw_sqlite_file *file) {
   pthread_mutex_lock(&file->lock);
 }
 
+/** Nothing to do, and the last write failed: looks whether one would pass now. The lock is held at both ends. */
+static void wait_and_probe(mw_sqlite_file *file) {
+  if (wait_until(&file->write_cond, &file->lock, mw_clock_mono_ns() + MW_SQLITE_PROBE_NS)) return;
+  pthread_mutex_unlock(&file->lock);
+  mw_sqlite_health_probe(&file->health, &file->writer);
+  pthread_mutex_lock(&file->lock);
+}
+
 static void run_writer(void *arg) {
   mw_sqlite_file *file = arg;
   pthread_mutex_lock(&file->lock);
@@ -108,6 +116,7 @@ static void run_writer(void *arg) {
     if (file->tx || !mw_list_is_empty(&file->tx_jobs)) serve_tx(file);
     else if (!mw_list_is_empty(&file->members) || !mw_list_is_empty(&file->writes)) serve_writes(file);
     else if (file->stopping) break;
+    else if (mw_sqlite_health_is_ill(&file->health)) wait_and_probe(file);
     else pthread_cond_wait(&file->write_cond, &file->lock);
   }
   pthread_mutex_unlock(&file->lock);
@@ -280,6 +289,7 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
   snprintf(file->path, size, "%s/%s", store->base.data_dir, name);
   atomic_store(&file->checkpoint_mark, CHECKPOINT_PAGES);
   pthread_mutex_init(&file->lock, NULL);
+  mw_sqlite_health_init(&file->health);
   init_cond(&file->write_cond);
   init_cond(&file->read_cond);
   mw_list_init(&file->members);
@@ -309,6 +319,7 @@ void mw_sqlite_file_close(mw_sqlite_file *file) {
   pthread_cond_destroy(&file->write_cond);
   pthread_cond_destroy(&file->read_cond);
   pthread_mutex_destroy(&file->lock);
+  mw_sqlite_health_deinit(&file->health);
   mw_free(file->reader_threads);
   mw_free(file->path);
   file->opened = false;

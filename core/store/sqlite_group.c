@@ -399,12 +399,16 @@ static int try_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t co
 static void fail_members(mw_sqlite_file *file, mw_sqlite_member **members, size_t count, int rc) {
   mw_err err;
   int code = mw_sqlite_fail(&file->writer, rc, &err);
+  if (mw_sqlite_is_environment(rc)) mw_sqlite_health_failed(&file->health, file->path, rc, &err);
   for (size_t i = 0; i < count; i++) mw_sqlite_job_fail(&members[i]->job, code, &err);
 }
 
 static void run_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t count) {
   int rc = try_group(file, members, count);
-  if (rc == SQLITE_OK) return;
+  if (rc == SQLITE_OK) {
+    mw_sqlite_health_passed(&file->health, file->path);
+    return;
+  }
   bool final = count == 1 || mw_sqlite_is_environment(rc);
   if (final) fail_members(file, members, count, rc); // before ROLLBACK changes the error's words
   if (!sqlite3_get_autocommit(file->writer.db)) run_control(file, ST_ROLLBACK);

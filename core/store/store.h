@@ -9,7 +9,7 @@
 //
 // SQLite: each file has one writer thread and a few reader threads; PostgreSQL: connections live on the workers' loops.
 // While the database is away (PostgreSQL) calls answer MW_EUNAVAILABLE at once, reconnecting goes on in the background with
-// backoff, and mw_store_is_up tells. SQLite is always up once opened.
+// backoff, and mw_store_is_up tells. SQLite is not up while the machine refuses writes (disk full); it tries again by itself.
 //
 //   mw_store *store; mw_store_open(&conf, &store, &err);
 //   mw_store_client *client = mw_store_attach(store, loop);

@@ -22,7 +22,7 @@ local statuses = {
   content_type = 415,
   busy = 429, rate_limited = 429,
   unavailable = 503, circuit_open = 503, bulkhead_full = 503, bulkhead_timeout = 503,
-  timeout = 503,
+  timeout = 503, io = 503,
 }
 
 local titles = {

@@ -355,6 +355,7 @@ local function wait_for_work(last_us)
   if woken or not serves() then return end
   local wait_us = math.min(next_due, last_us + M.claim_every_us) - now_us()
   if wait_us <= 0 then return end
+  if wait_us > M.claim_every_us then wait_us = M.claim_every_us end -- the clock was set back
   parked = core.token()
   local _, err = core.park("workflow engine", wait_us / 1e6)
   parked = nil
@@ -388,7 +389,7 @@ function M.start()
   while serves() do
     woken = false
     local now = now_us()
-    if now >= next_due or now >= last_us + M.claim_every_us then
+    if now >= next_due or now >= last_us + M.claim_every_us or now < last_us then
       last_us = now
       claim_safely()
     end
