@@ -102,6 +102,12 @@ function Upstream:calls()
   return list
 end
 
+---How many calls there were.
+function Upstream:count()
+  local _, lines = (posix.read_file(self.log_path) or ""):gsub("\n", "")
+  return lines
+end
+
 function Upstream:set_delay(seconds) http.request("127.0.0.1", self.port, "GET", ("/-/delay/%g"):format(seconds)) end
 
 ---Returns once what was sent before has been written down.
