@@ -27,9 +27,9 @@ static int l_query(lua_State *L) {
   mw_arena *arena = mw_store_push_arena(L);
   const mw_value *params = mw_store_read_params(L, 3, arena, mw_store_is_sqlite(L) && db == MW_DB_ENGINE, &count);
   if (db == MW_DB_ENGINE) sql = mw_store_expand_schema(L, sql);
+  mw_query_opts opts = {.sql = sql, .params = params, .nparams = count, .timeout_ms = mw_store_opt_ms(L, 4)};
   mw_store_op *op = mw_store_op_start(L, "mw.query");
   op->ids = db == MW_DB_ENGINE;
-  mw_query_opts opts = {.sql = sql, .params = params, .nparams = count, .timeout_ms = mw_store_opt_ms(L, 4)};
   int rc = mw_store_query(client, db, &opts, on_rows, op, &op->query);
   mw_arena_deinit(arena);
   return mw_store_op_suspend(L, op, rc);
@@ -56,9 +56,9 @@ static int l_put_code(lua_State *L) {
 
 static int run_query(lua_State *L, const char *sql, const mw_value *param, mw_query_cb cb) {
   mw_store_client *client = mw_store_check_client(L);
+  mw_str text = mw_store_expand_schema(L, mw_str_from(sql)); // may raise, so before the operation is made
   mw_store_op *op = mw_store_op_start(L, "a read");
   op->ids = true;
-  mw_str text = mw_store_expand_schema(L, mw_str_from(sql));
   mw_query_opts opts = {.sql = text, .params = param, .nparams = 1};
   return mw_store_op_suspend(L, op, mw_store_query(client, MW_DB_ENGINE, &opts, cb, op, &op->query));
 }
