@@ -84,6 +84,7 @@ size_t mw_str_distance(mw_str a, mw_str b, size_t limit) {
 
 // RFC 3629: the second byte's range rules out overlong forms, surrogates and values above U+10FFFF.
 bool mw_str_is_utf8(mw_str text) {
+  if (!text.len) return true;
   const unsigned char *p = (const unsigned char *)text.ptr, *end = p + text.len;
   while (p < end) {
     uint64_t eight;

@@ -108,7 +108,7 @@ static mw_inflate_result after_member(mw_inflate *z) {
 static int run(mw_inflate *z, mw_str *piece) {
   size_t left = z->in.len - z->in_at;
   if (left > UINT32_MAX) left = UINT32_MAX;
-  z->stream.next_in = (unsigned char *)z->in.ptr + z->in_at;
+  z->stream.next_in = left ? (unsigned char *)z->in.ptr + z->in_at : (unsigned char *)"";
   z->stream.avail_in = (unsigned)left;
   z->stream.next_out = z->out;
   z->stream.avail_out = sizeof z->out;
