@@ -55,8 +55,8 @@ const mw_command mw_command_types = {
     .name = "types",
     .args = "[DIR]",
     .summary = "Write type stubs of mw for editors",
-    .details = "Writes DIR/" MW_TYPES_PATH " anew, and DIR/.luarc.json, which points to it, unless there is one. Run it again after an upgrade.\n"
-               "The Lua language server (LuaLS) then completes and checks every function and option of mw.",
+    .details = "Writes DIR/" MW_TYPES_FOLDER " anew, and DIR/.luarc.json, which points to it, unless there is one. Run it again after an upgrade.\n"
+               "The Lua language server (LuaLS) then completes and checks every function and option of mw and mw.testing.",
     .flags = flags,
     .max_args = 1,
     .run = run_types,

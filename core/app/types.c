@@ -6,6 +6,7 @@
 
 #include "app/plain_lua.h"
 #include "app/project.h"
+#include "app/rig_lua.h"
 #include "base/embed.h"
 
 static void push_sources(lua_State *L) {
@@ -30,44 +31,56 @@ static void require_module(lua_State *L, const char *name) {
   lua_call(L, 1, 1);
 }
 
-/** In a protected call: leaves the text. */
-static int l_make(lua_State *L) {
-  mw_plain_lua_open(L);
-  forget_path(L);
-  require_module(L, "mw._types");
-  lua_getfield(L, -1, "stub");  // types, stub
+/** types -> types, text. The text is types[function](live, sources). */
+static void make(lua_State *L, const char *function, void (*push_live)(lua_State *L)) {
+  lua_getfield(L, 1, function);
+  push_live(L);
+  push_sources(L);
+  lua_call(L, 2, 1);
+}
+
+static void push_mw(lua_State *L) {
   require_module(L, "mw");
   lua_getfield(L, -1, "public");
   lua_newtable(L);
   lua_pushliteral(L, "types");
   lua_setfield(L, -2, "name");
-  lua_call(L, 1, 1);  // types, stub, mw module, mw
+  lua_call(L, 1, 1);
   lua_remove(L, -2);
-  push_sources(L);
-  lua_call(L, 2, 1);
-  return 1;
 }
 
-int mw_types_make(mw_buf *out, mw_err *err) {
-  lua_State *L = mw_plain_lua_new();
-  if (!L) return mw_err_set(err, MW_ELUA, "not enough memory for a Lua state");
-  lua_pushcfunction(L, l_make);
-  int rc = 0;
-  size_t len;
-  if (lua_pcall(L, 0, 1, 0)) rc = mw_err_set(err, MW_ELUA, "the stubs cannot be made: %s", lua_tostring(L, -1));
-  else {
-    const char *text = lua_tolstring(L, -1, &len);
-    mw_buf_add(out, text, len);
-  }
-  lua_close(L);
+static void push_testing(lua_State *L) { require_module(L, "mw.testing"); }
+
+/** In a protected call: leaves the texts of mw.lua and mw/testing.lua. */
+static int l_make(lua_State *L) {
+  mw_plain_lua_open(L);
+  mw_open_rig(L);
+  forget_path(L);
+  require_module(L, "mw._types");
+  make(L, "stub", push_mw);
+  make(L, "testing_stub", push_testing);
+  return 2;
+}
+
+static int write_file(lua_State *L, int index, const char *folder, const char *name, mw_err *err) {
+  mw_buf path = MW_BUF_INIT;
+  mw_str text;
+  text.ptr = lua_tolstring(L, index, &text.len);
+  mw_buf_printf(&path, "%s/%s", folder, name);
+  int rc = mw_project_replace(mw_buf_cstr(&path), text, err);
+  mw_buf_deinit(&path);
   return rc;
 }
 
-int mw_types_write(const char *dir, mw_buf *path, mw_err *err) {
-  mw_buf text = MW_BUF_INIT;
-  mw_buf_printf(path, "%s/%s", dir, MW_TYPES_PATH);
-  int rc = mw_types_make(&text, err);
-  if (!rc) rc = mw_project_replace(mw_buf_cstr(path), mw_buf_str(&text), err);
-  mw_buf_deinit(&text);
+int mw_types_write(const char *dir, mw_buf *folder, mw_err *err) {
+  lua_State *L = mw_plain_lua_new();
+  if (!L) return mw_err_set(err, MW_ELUA, "not enough memory for a Lua state");
+  mw_buf_printf(folder, "%s/%s", dir, MW_TYPES_FOLDER);
+  lua_pushcfunction(L, l_make);
+  int rc = 0;
+  if (lua_pcall(L, 0, 2, 0)) rc = mw_err_set(err, MW_ELUA, "the types cannot be made: %s", lua_tostring(L, -1));
+  if (!rc) rc = write_file(L, -2, mw_buf_cstr(folder), "mw.lua", err);
+  if (!rc) rc = write_file(L, -1, mw_buf_cstr(folder), "mw/testing.lua", err);
+  lua_close(L);
   return rc;
 }

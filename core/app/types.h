@@ -6,10 +6,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/** Where they are below a project's folder; .luarc.json names the folder. */
-#define MW_TYPES_PATH ".moonwatch/types/mw.lua"
+/** Where they are below a project's folder; .luarc.json names it. */
+#define MW_TYPES_FOLDER ".moonwatch/types"
 
-/** Appends the stub's text, made by lua/mw/_types.lua from the library that is linked in. */
-int mw_types_make(mw_buf *out, mw_err *err);
-/** Writes it to DIR/.moonwatch/types/mw.lua, over an older one; `path` gets where. */
-int mw_types_write(const char *dir, mw_buf *path, mw_err *err);
+/** Writes mw.lua and mw/testing.lua, made by lua/mw/_types.lua from the library that is linked in, over older ones. `folder` gets where. */
+int mw_types_write(const char *dir, mw_buf *folder, mw_err *err);

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 
---- The type stubs of `mw` for the Lua language server, made from what is there: the functions of the live table, with the comments and
+--- The type stubs of `mw` and `mw.testing` for the Lua language server, made from what is there: the functions of the live table, with the comments and
 --- annotations that stand above them in lua/mw, and every `---@class` and `---@alias` of those files.
 --
 --   local text, problems = types.stub(mw, sources)        -- sources: "mw/kv.lua" -> its text
@@ -48,10 +48,10 @@ local function sorted(t)
   return names
 end
 
-local function read_all(sources)
+local function read_all(sources, of_testing)
   local files = {}
   for path, text in pairs(sources) do
-    if not path:find("^mw/testing/") then files[path] = read(path, text) end
+    if (path:find("^mw/testing/") ~= nil) == of_testing then files[path] = read(path, text) end
   end
   return files
 end
@@ -82,7 +82,7 @@ end
 local function local_name(class) return (class:gsub("%.", "_")) end
 
 -- A class with its methods. `mw` and the tables in it come from the live table instead.
-local function write_types(out, file, skip, problems)
+local function write_types(out, file, skip, problems, classes)
   for _, entry in ipairs(file.types) do
     if not entry.name then
       add(out, "")
@@ -96,8 +96,8 @@ local function write_types(out, file, skip, problems)
   local numbers = sorted(file.functions)
   for _, number in ipairs(numbers) do
     local fn = file.functions[number]
-    local class = fn.owner and file.classes[fn.owner]
-    if class and not skip[class] and not fn.name:find("^_") then
+    local class = fn.owner and (classes or file.classes)[fn.owner]
+    if class and not skip[class] and not fn.name:find("^_") and (#fn.lines > 0 or not classes) then
       local args = fn.args
       if fn.mark == "." then -- written as methods.step(ctx, name): the first is the object
         args = args:gsub("^[%w_]+,?%s*", "")
@@ -161,7 +161,7 @@ function write_table(out, files, name, class, live, problems)
   local entry, fields = class_of(files, class), fields_of(files, class, {})
   add(out, "")
   add(out, unpack(entry and entry.lines or { "---@class " .. class }))
-  add(out, (name == "mw" and "local mw" or name) .. " = {}")
+  add(out, (name:find(".", 1, true) and name or "local " .. name) .. " = {}")
   for _, key in ipairs(sorted(live)) do
     if not fields[key] then write_member(out, files, name, key, live[key], problems) end
   end
@@ -185,12 +185,30 @@ end
 ---@return string text
 ---@return string[] problems
 function M.stub(live, sources)
-  local files, out, problems = read_all(sources), { "---@meta mw", "", "-- The types of `mw`, written by `moonwatch types`; do not edit." }, {}
+  local files, out, problems = read_all(sources, false), { "---@meta mw", "", "-- The types of `mw`, written by `moonwatch types`; do not edit." }, {}
   local skip = classes_of_tables(files, live, {})
   for _, path in ipairs(sorted(files)) do write_types(out, files[path], skip, problems) end
   write_table(out, files, "mw", "mw", live, problems)
   add(out, "", "return mw", "")
   return table.concat(out, "\n"), problems
+end
+
+--- The text of mw/testing.lua: App has its methods in several files, and what has no comment there is not for specs.
+---@param live table what `require "mw.testing"` gives
+---@param sources table<string, string>
+---@return string text
+function M.testing_stub(live, sources)
+  local files, out, classes = read_all(sources, true), { "---@meta mw.testing", "", "-- The types of `mw.testing`, written by `moonwatch types`; do not edit." }, {}
+  for _, path in ipairs(sorted(files)) do
+    for var, class in pairs(files[path].classes) do classes[var] = class end
+  end
+  for _, path in ipairs(sorted(files)) do
+    if path ~= "mw/testing/inside.lua" then write_types(out, files[path], {}, {}, classes) end
+  end
+  for path, text in pairs(sources) do files[path] = files[path] or read(path, text) end -- mw.testing.error is mw.error
+  write_table(out, files, "testing", "mw.testing", live, {})
+  add(out, "", "return testing", "")
+  return table.concat(out, "\n")
 end
 
 return M

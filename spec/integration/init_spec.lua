@@ -7,7 +7,7 @@ describe("moonwatch init", function()
   before_each(function() dir = posix.temp_dir() end)
   after_each(function() posix.remove_dir(dir) end)
 
-  local FILES = { "moonwatch.lua", "plugins/hello.lua", "spec/hello_spec.lua", "migrations/README.md", ".luarc.json", ".gitignore", ".moonwatch/types/mw.lua" }
+  local FILES = { "moonwatch.lua", "plugins/hello.lua", "spec/hello_spec.lua", "migrations/README.md", ".luarc.json", ".gitignore", ".moonwatch/types/mw.lua", ".moonwatch/types/mw/testing.lua" }
 
   it("writes a project", function()
     assert.equal(0, (server.command({ "init", "shop" }, { dir = dir })))

@@ -140,6 +140,12 @@ describe("moonwatch types", function()
     local types = posix.read_file(dir .. "/p/.moonwatch/types/mw.lua")
     assert.matches("function mw.fetch(url, opts) end", types, 1, true)
     assert.matches('"workspace.library": [".moonwatch/types"]', posix.read_file(dir .. "/p/.luarc.json"), 1, true)
+    local testing = posix.read_file(dir .. "/p/.moonwatch/types/mw/testing.lua")
+    assert.is_function(assert(loadstring(testing)))
+    for _, text in ipairs { "function testing.load(what, opts) end", "function mw_testing_App:request(method, target, opts) end",
+      "function mw_testing_App:stub_fetch(", "function testing.error(code, message, fields) end", "function mw_testing_Run:ok() end" } do
+      assert.matches(text, testing, 1, true)
+    end
     posix.write_file(dir .. "/p/.luarc.json", "{}")
     posix.write_file(dir .. "/p/.moonwatch/types/mw.lua", "old")
     code, text = server.command({ "types", dir .. "/p" })
