@@ -6,6 +6,7 @@
 
 #include "app/listen.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "loop/loop.h"
@@ -15,6 +16,7 @@
 
 // Files of a pair are replaced one after the other: they are read when a look finds them as the look before did.
 #define LOOK_MS 2000
+#define DAY_MS (24 * 3600 * 1000)
 
 struct mw_certificates {
   const mw_config *conf;
@@ -25,6 +27,7 @@ struct mw_certificates {
   bool busy, again, stopped; // main thread; while busy the job owns what is below
   bool forced;
   uint64_t loaded, seen; // fingerprints of the files
+  int64_t loaded_ms;
 };
 
 static const char plain_answer[] =
@@ -84,8 +87,10 @@ static void look(void *arg) {
   uint64_t now = fingerprint(certs->conf);
   bool settled = now != certs->loaded && now == certs->seen;
   certs->seen = now;
-  if (!certs->forced && !settled) return;
+  bool is_day_over = mw_clock_mono_ms() - certs->loaded_ms > DAY_MS;
+  if (!certs->forced && !settled && !is_day_over) return;
   certs->forced = false;
+  certs->loaded_ms = mw_clock_mono_ms();
   certs->loaded = now;
   if (load(certs->conf, &certs->context, &err))
     mw_log(MW_LOG_ERROR, "tls", "the certificates cannot be loaded; those from before go on", MW_LOG_S("error", err.text));
@@ -124,7 +129,7 @@ int mw_certificates_open(const mw_config *conf, mw_certificates **out, mw_err *e
   uint64_t loaded = fingerprint(conf);
   if (load(conf, &context, err)) return MW_ECONFIG;
   mw_certificates *certs = MW_NEW(mw_certificates);
-  *certs = (mw_certificates){.conf = conf, .context = context, .loaded = loaded, .seen = loaded};
+  *certs = (mw_certificates){.conf = conf, .context = context, .loaded = loaded, .seen = loaded, .loaded_ms = mw_clock_mono_ms()};
   mw_timer_init(&certs->timer, on_timer, certs);
   *out = certs;
   return 0;

@@ -2,7 +2,8 @@
 #pragma once
 
 // mw_certificates: the TLS side of the https listeners. Files are read by the server process only, on a pool's thread; they are read again
-// when they have changed and rested for a moment, and when asked. Connections go on with what they began with. Main thread.
+// when they have changed and rested for a moment, when asked, and once a day (which warns of one that ends). Connections go on with what
+// they began with. Main thread.
 //
 //   mw_certificates *certs; mw_certificates_open(conf, &certs, &err);    // NULL when no listener speaks TLS
 //   mw_certificates_watch(certs, main, pool);

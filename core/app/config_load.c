@@ -156,8 +156,11 @@ static int check_listeners(const mw_config *conf, mw_err *err) {
     if (mw_listen_configured(conf, tag, &to, err)) return MW_ECONFIG;
     if (to.is_tls && !conf->tls_cert.count)
       return refuse(conf, (size_t)mw_listen_kinds[tag].option, err, "needs tls.cert and tls.key, the files of its certificate");
+    if (tag == MW_LISTENER_REDIRECT && to.is_tls) return refuse(conf, MW_CONFIG_listen_redirect, err, "is a plain address, without https://");
     is_tls = is_tls || to.is_tls;
   }
+  if (*conf->listen_redirect && !is_tls)
+    return refuse(conf, MW_CONFIG_listen_redirect, err, "sends clients to a listener that begins with https://, and there is none");
   if (conf->tls_cert.count && !is_tls)
     return refuse(conf, MW_CONFIG_tls_cert, err, "is for a listener that begins with https://, and there is none");
   if (conf->tls_key.count && conf->tls_key.count != conf->tls_cert.count)

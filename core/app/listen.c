@@ -10,6 +10,7 @@ const mw_listen_kind mw_listen_kinds[MW_LISTENERS] = {
     [MW_LISTENER_API] = {"api", MW_CONFIG_listen_api, false},
     [MW_LISTENER_OPS] = {"ops", MW_CONFIG_listen_ops, false},
     [MW_LISTENER_CONTROL] = {"control", -1, false},
+    [MW_LISTENER_REDIRECT] = {"redirect", MW_CONFIG_listen_redirect, true},
 };
 
 int mw_listen_find(mw_str name) {

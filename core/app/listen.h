@@ -12,12 +12,20 @@
 #include "loop/address.h"
 
 /** Surfaces; also the tags of mw_server_listen and of lua/mw/boot.lua. */
-enum { MW_LISTENER_MAIN, MW_LISTENER_APP, MW_LISTENER_API, MW_LISTENER_OPS, MW_LISTENER_CONTROL, MW_LISTENERS };
+enum {
+  MW_LISTENER_MAIN,
+  MW_LISTENER_APP,
+  MW_LISTENER_API,
+  MW_LISTENER_OPS,
+  MW_LISTENER_CONTROL,
+  MW_LISTENER_REDIRECT,
+  MW_LISTENERS
+};
 
 typedef struct mw_listen_kind {
   const char *name;  /**< In the log, in DATA/addresses and between supervisor and server. */
   int option;        /**< Index of the option that names its address; -1: none (the control socket, which the server opens itself). */
-  bool faces_world;  /**< May be bound beyond loopback without a token: it answers plugin routes and probes only. */
+  bool faces_world;  /**< May be bound beyond loopback without a token: it answers no more than plugin routes and probes. */
 } mw_listen_kind;
 
 /** By tag. */

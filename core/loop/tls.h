@@ -36,7 +36,7 @@ typedef struct mw_tls_server_opts {
   bool only_13;             /**< Refuse TLS 1.2. */
   const char *alpn;         /**< The protocol spoken ("http/1.1"); a client that offers only others is refused. NULL: not looked at. Static. */
   const char *plain_answer; /**< Sent as it is to a client that speaks HTTP without TLS. NULL: it is cut off. Static. */
-  /** What is no reason to refuse: an expired certificate, a key that others can read. May be NULL. Called before the call returns. */
+  /** What is no reason to refuse: a certificate that has expired or is about to, a key that others can read. May be NULL. Called before the call returns. */
   void (*warn)(const char *text, void *arg);
   void *arg;
 } mw_tls_server_opts;

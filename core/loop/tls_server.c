@@ -21,6 +21,7 @@
 #include "loop/tls_impl.h"
 
 #define MAX_NAME 255
+#define SOON_DAYS 14
 
 // Forward secrecy and authenticated encryption only; the order of TLS 1.3 is OpenSSL's own.
 static const char ciphers[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
@@ -127,9 +128,19 @@ static int load_key(SSL_CTX *ctx, const mw_tls_pair *pair, mw_err *err) {
   return mw_err_set(err, MW_ETLS, "%s is not the key (PEM) of the certificate %s: %s", pair->key_file, pair->cert_file, mw_tls_reason());
 }
 
+// The sixth part of a certificate's life, at most two weeks: whoever renews at a third is late by then.
+static void warn_of_end(const mw_tls_server_opts *opts, const char *file, const X509 *leaf) {
+  int days = 0, seconds = 0, life_days = 0, life_seconds = 0;
+  if (!ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(leaf))) return;
+  if (!ASN1_TIME_diff(&life_days, &life_seconds, X509_get0_notBefore(leaf), X509_get0_notAfter(leaf))) return;
+  double left = days + seconds / 86400.0, soon = (life_days + life_seconds / 86400.0) / 6;
+  if (left < 0) warn(opts, "the certificate %s has expired", file);
+  else if (left < (soon < SOON_DAYS ? soon : SOON_DAYS)) warn(opts, "the certificate %s expires in %.1f days: it should have been renewed", file, left);
+}
+
 static void look_at_pair(const mw_tls_server_opts *opts, const mw_tls_pair *pair, SSL_CTX *ctx, const struct stat *key) {
   X509 *leaf = SSL_CTX_get0_certificate(ctx);
-  if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0) warn(opts, "the certificate %s has expired", pair->cert_file);
+  warn_of_end(opts, pair->cert_file, leaf);
   if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0)
     warn(opts, "the certificate %s is not valid yet (is the clock right?)", pair->cert_file);
   if (key->st_mode & 077)

@@ -11,12 +11,12 @@ local runtime = require "mw._runtime"
 local M = {}
 
 -- Listener tags, as in core/app/listen.h.
-local tags = { main = 0, app = 1, api = 2, ops = 3, control = 4 }
+local tags = { main = 0, app = 1, api = 2, ops = 3, control = 4, redirect = 5 }
 
 -- The listeners that have an address of their own, by name; what they answer, the main one does not.
 local function split_listeners()
   local split = {}
-  for _, name in ipairs { "app", "api", "ops" } do
+  for _, name in ipairs { "app", "api", "ops", "redirect" } do
     local address = runtime.config("listen_" .. name)
     split[name] = address ~= nil and address ~= ""
   end
@@ -38,6 +38,7 @@ local function build_routes(split)
   http.build(tags.control, api.routes("control", split))
   if split.app then http.build(tags.app, joined(api.routes("app", split), registry.routes)) end
   if split.api then http.build(tags.api, api.routes("api", split)) end
+  if split.redirect then http.build(tags.redirect, joined(api.routes("redirect", split), require("mw.api.redirect").routes())) end
   if split.ops then http.build(tags.ops, api.routes("ops", split)) end
 end
 

@@ -6,7 +6,7 @@
 --   api.routes("api", split)       /api, and whatever has no other home
 --   api.routes("ops", split)       /ops and /metrics
 --   api.routes("control", split)   everything, without asking who is there: DATA/moonwatch.sock is only its owner's
---   api.routes("app", split)       probes only: the listener for plugin routes that faces the world
+--   api.routes("app", split)       probes only: the listener for plugin routes that faces the world; "redirect" the same
 --
 -- Every listener answers the probes.
 
