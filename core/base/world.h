@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+/* ffi-begin */
 /** Where the ids of a process, or of a world, have come to. */
 typedef struct mw_id_place {
   uint64_t last_ms, counter;
@@ -27,3 +28,4 @@ mw_world *mw_world_use(mw_world *world);
 mw_world *mw_world_current(void);
 /** The next 64 bits of its generator. */
 uint64_t mw_world_draw(mw_world *world);
+/* ffi-end */

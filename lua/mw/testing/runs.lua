@@ -27,7 +27,7 @@ local resting = { completed = true, failed = true, cancelled = true, stuck = tru
 local Run = {}
 Run.__index = Run
 
-local function trouble(err) return err and ("%s (%s)%s"):format(err.message, err.code, err.where and " at " .. err.where or "") or "" end
+local function trouble(err) return ("%s (%s)%s"):format(err.message, err.code, err.where and " at " .. err.where or "") end
 
 --- What happened, step by step.
 function Run:__tostring()
@@ -35,7 +35,9 @@ function Run:__tostring()
   for _, step in ipairs(self.steps) do
     lines[#lines + 1] = ("  step %q %s after %d attempt%s"):format(step.name, step.status, step.attempts, step.attempts == 1 and "" or "s")
     for _, try in ipairs(step.tries) do
-      if try.status ~= "completed" then lines[#lines + 1] = ("    attempt %d %s: %s"):format(try.attempt, try.status, trouble(try.error)) end
+      if try.status ~= "completed" then
+        lines[#lines + 1] = ("    attempt %d %s%s"):format(try.attempt, try.status, try.error and ": " .. trouble(try.error) or "")
+      end
     end
   end
   return table.concat(lines, "\n")
