@@ -132,7 +132,9 @@ for _, engine in ipairs { "sqlite", "postgres" } do
       assert.matches('did you mean "executions:read"', answer.json().detail, 1, true)
       assert.equal(400, create({ name = "odd", scopes = {} }).status)
       assert.equal(400, create({ name = "a b", scopes = { "trigger" } }).status)
-      assert.equal(400, create({ name = "odd", scopes = { "trigger" }, expires_in = "soon" }).status)
+      for _, wrong in ipairs { "soon", "0s", "4000d", "-1s", "99999999999999d", "" } do
+        assert.equal(400, create({ name = "odd", scopes = { "trigger" }, expires_in = wrong }).status, wrong)
+      end
     end)
 
     on("note their last use", function()

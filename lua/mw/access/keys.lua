@@ -61,7 +61,7 @@ function M.create(who, wish)
 end
 
 local function from_row(row)
-  row.scopes = scopes.parse(row.scopes) or {}
+  row.scopes = scopes.stored(row.scopes)
   return row
 end
 

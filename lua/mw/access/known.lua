@@ -39,7 +39,7 @@ local function by_prefix(rows)
     local list = index[row.prefix] or {}
     list[#list + 1], index[row.prefix] = row, list
     for _, field in ipairs { "created_us", "last_used_us", "expires_us" } do row[field] = tonumber(row[field]) end
-    row.scopes = row.scopes and scopes.parse(row.scopes) or { ["*"] = true }
+    row.scopes = scopes.stored(row.scopes or "*") -- a session has all
   end
   return index
 end

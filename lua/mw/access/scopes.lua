@@ -4,6 +4,7 @@
 --- ("any": every valid key will do).
 --
 --   scopes.parse("trigger executions:read")     -- a set, or nil and a sentence
+--   scopes.stored("trigger")                     -- a set, from the database
 --   scopes.text(set)                             -- "executions:read trigger"
 --   scopes.allow(set, "trigger")                 -- boolean
 
@@ -47,6 +48,13 @@ function M.parse(text)
   return set
 end
 
+--- The set of what was stored: a scope that a later version knows stays, and allows nothing here.
+function M.stored(text)
+  local set = {}
+  for name in text:gmatch("%S+") do set[name] = true end
+  return set
+end
+
 function M.text(set)
   local list = {}
   for name in pairs(set) do list[#list + 1] = name end
@@ -54,6 +62,7 @@ function M.text(set)
   return table.concat(list, " ")
 end
 
+--- Whether a set of scopes allows what needs `scope`.
 function M.allow(set, scope) return set["*"] == true or scope == "any" or set[scope] == true end
 
 --- A scope of `wanted` that `own` does not allow, or nil.

@@ -12,6 +12,7 @@ local time = require("mw.api.steps").time
 local M = {}
 
 local NULL = json.null
+local LONGEST_S = 3650 * 86400
 local NAME = "^%w[%w%._:@%-]*$"
 
 local function or_null(value)
@@ -46,7 +47,7 @@ local function expiry_of(text)
   if text == nil then return nil end
   local seconds, err = require("mw.core.runtime").duration(text)
   if not seconds then errors.throw("invalid", "expires_in: " .. err.message) end
-  if seconds < 1 then errors.throw("invalid", "expires_in must be at least a second") end
+  if seconds < 1 or seconds > LONGEST_S then errors.throw("invalid", "expires_in must be from 1s to 3650d; leave it away for a key that does not expire") end
   return runtime.now_us() + seconds * 1e6
 end
 

@@ -117,6 +117,16 @@ describe("the keys a worker knows", function()
     assert.is_nil(find(twin)[1])
   end)
 
+  it("allow nothing by a scope that only a later version knows", function()
+    local scopes, text = require "mw.access.scopes", secret.new "sk"
+    keys[1] = row_of(text, { scopes = "moons:land trigger" })
+    local row = find(text)[1]
+    assert.is_true(scopes.allow(row.scopes, "trigger"))
+    for name in pairs(scopes.known) do
+      if name ~= "trigger" then assert.is_false(scopes.allow(row.scopes, name), name) end
+    end
+  end)
+
   it("note their use once a minute", function()
     local text, writes = secret.new "sk", 0
     keys[1] = row_of(text)
