@@ -141,4 +141,13 @@ describe("access to the built-in surfaces", function()
     assert.match("moonwatch login", answer.text, 1, true)
     assert.equal(403, send("GET", "/ops", { headers = { host = "evil.example" } }).status)
   end)
+
+  it("has its scopes named on the page about security and in the help of `moonwatch keys`", function()
+    local page = require("support.posix").read_file "docs/security.md"
+    local _, help = require("support.server").command { "help", "keys" }
+    for _, scope in ipairs(require("mw.access.scopes").list) do
+      assert.truthy(page:find("| `" .. scope[1] .. "` | " .. scope[2], 1, true), "docs/security.md has no row of the scope " .. scope[1])
+      assert.truthy(help:find(scope[1], 1, true), "moonwatch help keys does not name the scope " .. scope[1])
+    end
+  end)
 end)
