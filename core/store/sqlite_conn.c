@@ -21,6 +21,36 @@
 // SQLite's own memory statistics take a global lock an allocation.
 static void configure(void) { sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
 
+// ---- the time of a world (base/world.h) in SQL: CURRENT_TIMESTAMP, datetime('now') ----
+
+#define WORLD_VFS "moonwatch-world"
+#define JULIAN_MS 210866760000000LL // of 1970
+
+static int world_time_ms(sqlite3_vfs *vfs, sqlite3_int64 *out) {
+  *out = JULIAN_MS + mw_clock_wall_us() / 1000;
+  return SQLITE_OK;
+}
+
+static int world_time(sqlite3_vfs *vfs, double *out) {
+  *out = (double)(JULIAN_MS + mw_clock_wall_us() / 1000) / 86400000.0;
+  return SQLITE_OK;
+}
+
+static const char *choose_vfs(void) {
+  static sqlite3_vfs vfs; // specs of plugins have one thread
+  const char *usual = mw_sqlite_fault_vfs();
+  if (!mw_world_current()) return usual;
+  if (!vfs.zName) {
+    vfs = *sqlite3_vfs_find(usual);
+    vfs.zName = WORLD_VFS;
+    vfs.pNext = NULL;
+    vfs.xCurrentTime = world_time;
+    vfs.xCurrentTimeInt64 = world_time_ms;
+    sqlite3_vfs_register(&vfs, 0);
+  }
+  return WORLD_VFS;
+}
+
 static void fn_uuid(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   if (sqlite3_value_type(argv[0]) == SQLITE_NULL) return;
   const char *text = (const char *)sqlite3_value_text(argv[0]);
@@ -144,7 +174,7 @@ int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_er
   mw_map_init(&conn->cache);
   mw_list_init(&conn->recent);
   int mode = flags & MW_SQLITE_READ_ONLY_FILE ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-  int rc = sqlite3_open_v2(path, &conn->db, mode | SQLITE_OPEN_NOMUTEX, mw_sqlite_fault_vfs());
+  int rc = sqlite3_open_v2(path, &conn->db, mode | SQLITE_OPEN_NOMUTEX, choose_vfs());
   if (rc == SQLITE_OK) {
     configure_conn(conn, flags);
     rc = run_pragmas(conn, flags);

@@ -24,6 +24,10 @@
 static int on_wal(void *arg, sqlite3 *db, const char *name, int pages) {
   mw_sqlite_file *file = arg;
   atomic_store_explicit(&file->wal_pages, pages, memory_order_relaxed);
+  if (file->inline_loop) { // no thread: the writer does all of it
+    if (pages > CHECKPOINT_PAGES) atomic_store(&file->checkpoint, MW_SQLITE_CP_FINISH);
+    return SQLITE_OK;
+  }
   int none = MW_SQLITE_CP_NONE;
   if (pages > atomic_load_explicit(&file->checkpoint_mark, memory_order_relaxed) &&
       atomic_compare_exchange_strong(&file->checkpoint, &none, MW_SQLITE_CP_WANTED))
@@ -299,7 +303,7 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
   int code = mw_sqlite_conn_open(&file->writer, file->path, flags, err);
   if (code) return code;
   if (flags & MW_SQLITE_READ_ONLY_FILE) mw_sqlite_conn_close(&file->writer);
-  else if (!file->inline_loop) sqlite3_wal_hook(file->writer.db, on_wal, file);
+  else sqlite3_wal_hook(file->writer.db, on_wal, file);
   return start_threads(file, readers, err);
 }
 

@@ -198,6 +198,13 @@ describe("the virtual clock", function()
     assert.is_nil(app:one("SELECT name FROM sqlite_schema WHERE name = 't'"))
   end)
 
+  it("does not move on for ever where something repeats", function()
+    local app = load [[mw.post("/go", function(_, res) mw.spawn(function() while true do mw.sleep("1d") end end) res:text "ok" end)]]
+    app:request("POST", "/go")
+    assert.is_false(app:advance_until(function() return false end))
+    app:advance("10000d")
+  end)
+
   it("names what goes on without ever waiting", function()
     local app = load [[mw.get("/x", function(_, res) while true do end end)]]
     local res = app:request("GET", "/x") -- the watchdog
@@ -220,6 +227,20 @@ describe("the spec's database", function()
     assert.same({ { n = 1 } }, rows)
     assert.equal(1, app:query("UPDATE t SET n = $1, n = n", { nil }).affected)
     assert.matches("no such table", failure(function() load(text):query("SELECT * FROM t") end), 1, true)
+  end)
+
+  it("tells the spec's time", function()
+    local app = load("", { now = 86400 * 365 })
+    assert.equal("1971-01-01 00:00:00", app:one("SELECT CURRENT_TIMESTAMP AS at").at)
+    app:advance("36h")
+    assert.equal("1971-01-02", app:one("SELECT date('now') AS at").at)
+  end)
+
+  it("ends a statement that runs for ever", function()
+    local app = load [[mw.get("/x", function(_, res)
+      local _, err = mw.try(mw.query, "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c", {}, { timeout = "200ms" })
+      res:text(err.code) end)]]
+    assert.equal("timeout", app:request("GET", "/x").body)
   end)
 
   it("outlives a restart, and mw.kv does not", function()
@@ -287,6 +308,12 @@ describe("stubbed fetches", function()
     assert.same({ "v", "wrong_type", "v" }, { answer[1], answer[2], answer[3][1] })
     app = load [[mw.post("/r", function(_, res) pcall(mw.redis.set, "k", "v") res:text "ok" end)]]
     assert.matches("mw.redis sent SET, and nothing answers it; add", failure(app.request, app, "POST", "/r"), 1, true)
+  end)
+
+  it("cannot drive the app from inside", function()
+    local app = load(text)
+    app:stub_fetch("GET", "*", function() app:advance("1s") end)
+    assert.matches("a stub's function cannot drive it", failure(app.request, app, "GET", "/f"), 1, true)
   end)
 
   it("pass on what the spec's own function raises", function()

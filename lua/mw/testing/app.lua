@@ -19,6 +19,7 @@ local App = {}
 local M = { App = App, answers = {} }
 
 local MICRO = 1e6
+local PATIENCE_S = 20 -- of the processor's time
 
 -- ---- fields that are looked up ----
 
@@ -173,6 +174,17 @@ function App:settle()
   until state == "calm"
 end
 
+-- A clock that moves from one due time to the next comes to no end where something repeats for ever.
+local function patience(self, what)
+  local from, count, before = os.clock(), 0, self.now
+  return function()
+    count = count + 1
+    if count % 100 ~= 0 or os.clock() - from < PATIENCE_S then return end
+    M.fail("%s takes more than %d s, %d due times and %.0f s of the virtual clock on: something repeats, and what is waited for does not come",
+      what, PATIENCE_S, count, self.now - before)
+  end
+end
+
 local function step_time(self, limit_us)
   local due = self.rig:next_due()
   if not due or due > limit_us then return false end
@@ -185,8 +197,9 @@ end
 ---@param duration number|string seconds, or "250ms", "10s", "3d"
 function App:advance(duration)
   local limit = self.rig:now() + validate.duration("app:advance", duration) * MICRO
+  local check = patience(self, "app:advance")
   self:settle()
-  while step_time(self, limit) do end
+  while step_time(self, limit) do check() end
   self.rig:move(limit)
   self:settle()
 end
@@ -197,8 +210,10 @@ end
 ---@return boolean
 function App:advance_until(is_done, duration)
   local limit = self.rig:now() + validate.duration("app:advance_until", duration or "365d") * MICRO
+  local check = patience(self, "app:advance_until")
   self:settle()
   while not is_done() do
+    check()
     if not step_time(self, limit) then return is_done() and true or false end
   end
   return true
