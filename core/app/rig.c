@@ -413,7 +413,9 @@ int mw_rig_open(const mw_rig_opts *opts, mw_rig **out, mw_err *err) {
   mw_list_init(&rig->connections);
   watch(rig->conf);
   visit v = enter(rig);
+  rig->silent = true; // the first one also hears of the schema
   int rc = mw_throwaway_make(opts->migrations, opts->from, &rig->dir, err);
+  rig->silent = false;
   if (!rc) rc = open_parts(rig, err);
   leave(v);
   if (rc) mw_rig_free(rig);

@@ -16,15 +16,19 @@ local validate = require "mw.validate"
 ---@field triggered table[] the executions that were created: { id, name, input, external_id }
 local App = {}
 
-local M = { App = App, answers = {} }
+-- `LOST` is what a call raises whose app died before it was answered.
+local M = { App = App, answers = {}, LOST = setmetatable({}, { __tostring = function() return "the app died before it answered" end }) }
 
 local MICRO = 1e6
 local PATIENCE_S = 20 -- of the processor's time
 
 -- ---- fields that are looked up ----
 
+local show_logs = (os.getenv "MW_TEST_LOG" or "") ~= ""
+
 local function read_logs(self)
   for line in self.rig:logs():gmatch("[^\n]+") do
+    if show_logs then io.stderr:write(line, "\n") end
     local entry = json.decode(line)
     self.log_list[#self.log_list + 1] = entry
     if entry and entry.area == "plugin" and entry.plugin then self.logged_list[#self.logged_list + 1] = entry end
@@ -124,6 +128,11 @@ local function words_of(report)
 end
 
 local function start(self, method)
+  if method == "restart" then
+    self.restarts = self.restarts + 1
+    for res in pairs(self.responses) do res.broken = true end -- as their clients see it
+    self.responses = {}
+  end
   local ok, report = self.rig[method](self.rig)
   if ok == nil then M.fail("the app does not start: %s", report) end
   if not ok then
@@ -137,7 +146,7 @@ function M.open(self, opts)
   setmetatable(self, meta)
   self.done, self.log_list, self.logged_list, self.responses = {}, {}, {}, {}
   self.fetched, self.triggered, self.statuses = {}, {}, {}
-  self.ticket = 0
+  self.ticket, self.restarts = 0, 0
   opts.prelude, opts.answer = "mw.testing.inside", answer_safely(self)
   local made, why = rig.open(opts)
   if not made then M.fail("%s", why) end
@@ -157,7 +166,6 @@ end
 --- As `kill -9` and a new server on the same databases: what was not committed is lost, mw.kv is empty, open requests are cut.
 function App:restart()
   start(self, "restart")
-  self.responses = {}
   self:settle()
 end
 
@@ -167,6 +175,7 @@ end
 function App:settle()
   repeat
     local state, why = self.rig:settle()
+    if show_logs then read_logs(self) end
     raise_failure(self)
     if not state then M.fail("%s", why) end
     if self.after_turn then self:after_turn() end
@@ -229,14 +238,17 @@ end
 --- Calls a function of inside.lua, lets time pass until it has ended, and returns what it returned; what it raised is raised.
 function M.call(self, name, args)
   self.ticket = self.ticket + 1
-  local ticket = self.ticket
+  local ticket, restarts = self.ticket, self.restarts
   args.call, args.ticket = name, ticket
   local text, why = json.encode(args)
   if not text then M.fail("%s", why.message) end
   local ok
   ok, why = self.rig:call("call", text)
   if not ok then M.fail("%s", why) end
-  if not self:advance_until(function() return self.done[ticket] end) then M.fail("app:%s does not end: nothing is due any more", name) end
+  if not self:advance_until(function() return self.done[ticket] or self.restarts > restarts end) then
+    M.fail("app:%s does not end: nothing is due any more", name)
+  end
+  if not self.done[ticket] then error(M.LOST, 0) end
   local message = self.done[ticket]
   self.done[ticket] = nil
   if not message.ok then raise_remote(message.value) end
@@ -258,9 +270,17 @@ function App:query(sql, params)
 end
 
 --- The first row, or nil.
+---@param sql string
+---@param params? any[]
+---@return table? row
 function App:one(sql, params) return self:query(sql, params)[1] end
 
 --- mw.kv of the app: app:kv("get", "key"), app:kv("set", "key", value, { ttl = "5m" }), app:kv("delete", "key").
+---@param what "get"|"set"|"add"|"delete"|"incr"
+---@param key string
+---@param value? any
+---@param opts? { ttl?: number|string }
+---@return any
 function App:kv(what, key, value, opts)
   return M.call(self, "kv", { what = what, key = key, value = value, opts = opts })
 end

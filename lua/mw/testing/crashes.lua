@@ -50,21 +50,19 @@ local function follow(self, crash_at)
   return watch
 end
 
+-- Triggers; when the server dies before the answer, the execution is the one that was stored.
+local function run_surely(self, name, input, id)
+  local ok, started = pcall(self.trigger, self, name, input, { id = id })
+  if not ok and started ~= app.LOST then error(started, 0) end
+  if not ok then started = self.triggered[#self.triggered] end
+  return self:wait_run(started.id)
+end
+
 local function run_once(self, name, input, opts, crash_at)
   local copy = fork(self)
   if opts.setup then opts.setup(copy) end
   local watch = follow(copy, crash_at)
-  local started = copy:run_surely(name, input, opts.id)
-  return copy, started, watch
-end
-
---- Triggers, again if the server died before the answer, as a client does; `id` makes that the same execution.
-function App:run_surely(name, input, id)
-  local before = #self.triggered
-  local ok, started = pcall(self.trigger, self, name, input, { id = id })
-  if not ok and self.triggered[before + 1] then started = { id = self.triggered[before + 1].id } -- it was stored, and the answer lost
-  elseif not ok then error(started, 0) end
-  return self:wait_run(started.id)
+  return copy, run_surely(copy, name, input, opts.id), watch
 end
 
 local function same(a, b)
@@ -98,6 +96,12 @@ local function try_point(self, name, input, opts, at, baseline, total)
   copy:close()
 end
 
+---@class mw.testing.CrashOpts
+---@field check? fun(run: mw.testing.Run, app: mw.testing.App) your own assertions, with the app that crashed
+---@field setup? fun(app: mw.testing.App) before each run, for stubs that count
+---@field output? boolean false: the output may differ
+---@field id? string the caller's own id of the run
+
 local known = { check = "function", setup = "function", id = "string", output = "boolean" }
 
 --- Runs the workflow without a crash, then once for every place where the server may die: before a step's function is called, after it
@@ -105,12 +109,9 @@ local known = { check = "function", setup = "function", id = "string", output = 
 --- from the databases, in a fresh Lua state. Fails, naming the place, unless the run ends as it does without a crash, with the same
 --- output, and no step whose result was committed is called again. Every run begins with the databases, stubs and clock of this app, which
 --- stays as it is. A step whose result was not committed is called again: that is what its Idempotency-Key is for.
----
---- Options: `check = function(run, app)` for your own assertions, with the app that crashed; `setup = function(app)` before each run, for
---- stubs that count; `output = false` when the output may differ; `id` of the run.
 ---@param name string
 ---@param input any
----@param opts? table
+---@param opts? mw.testing.CrashOpts
 ---@return { points: integer } how many places there were
 function App:crash_at_each_step(name, input, opts)
   opts = validate.options("app:crash_at_each_step", opts, known)

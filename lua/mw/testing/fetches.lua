@@ -22,6 +22,7 @@ local Request = {}
 Request.__index = Request
 
 --- The body's value.
+---@return any
 function Request:json() return (json.decode(self.body or "")) end
 
 -- ---- stubs ----

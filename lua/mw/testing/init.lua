@@ -34,6 +34,15 @@ local M = { record = fetches.record, error = errors.public }
 
 local START = 1767225600 -- 2026-01-01T00:00:00Z
 
+---@class mw.testing.LoadOpts
+---@field env? table<string, any> environment variables as mw.env gives them; those of the process are not seen
+---@field config? table settings, as in moonwatch.lua: { http = { max_body = "1KB" }, env = { "STRIPE_KEY" } }
+---@field config_file? string|false "moonwatch.lua", when it is there; false: none
+---@field migrations? string|false folder of *.up.sql for the tables of mw.query: "migrations", when it is there; false: none
+---@field now? number seconds since 1970 to begin at: 2026-01-01T00:00:00Z
+---@field seed? integer another one, other random numbers and ids: 1
+---@field fetch? table|fun(request: mw.testing.Request): table an answer for every call of mw.fetch that no other stub answers
+
 local known = {
   env = "table", config = "table", config_file = "string|boolean", migrations = "string|boolean", now = "number", seed = "integer",
   fetch = "function|table",
@@ -133,16 +142,8 @@ end
 ---
 --- `what`: one plugin's file, a list of them, a plugins folder, or { ["name.lua"] = source, … }. `require` in a plugin finds the modules of
 --- its plugins folder.
---- Options:
----   env          environment variables as mw.env gives them; those of the process are not seen
----   config       settings, as in moonwatch.lua: { http = { max_body = "1KB" }, env = { "STRIPE_KEY" } }
----   config_file  "moonwatch.lua", when it is there; false: none
----   migrations   folder of *.up.sql for the tables of mw.query: "migrations", when it is there; false: none
----   now          seconds since 1970 to begin at: 2026-01-01T00:00:00Z
----   seed         an integer; another one, other random numbers and ids: 1
----   fetch        an answer (see app:stub_fetch) for every call of mw.fetch that no other stub answers
 ---@param what string|string[]|table<string, string>
----@param opts? table
+---@param opts? mw.testing.LoadOpts
 ---@return mw.testing.App
 function M.load(what, opts)
   opts = validate.options("testing.load", opts, known)

@@ -28,10 +28,18 @@ Response.__index = function(self, key)
 end
 
 --- The body's value; raises when it is not JSON.
+---@return any
 function Response:json()
   local value, err = json.decode(self.body)
   if err then app.fail("the answer %s is not JSON: %s\n%s", tostring(self.status), err.message, self.body:sub(1, 500)) end
   return value
+end
+
+--- The answer itself when its status is 2xx; else fails with its body.
+---@return mw.testing.Response
+function Response:ok()
+  if self.status and self.status >= 200 and self.status < 300 then return self end
+  app.fail("%s", tostring(self))
 end
 
 --- Cuts the connection, as a client that goes away.
@@ -41,7 +49,9 @@ function Response:close()
   self.app:settle()
 end
 
-function Response:__tostring() return ("%s %s\n%s"):format(tostring(self.status), self.what, self.body:sub(1, 2000)) end
+function Response:__tostring()
+  return ("%s is answered with %s%s\n%s"):format(self.what, self.status or "nothing", self.broken and ", and cut off" or "", self.body:sub(1, 2000))
+end
 
 -- ---- reading answers ----
 
@@ -104,7 +114,7 @@ local function read(self, res)
   self.rig:hang_up(res.connection)
 end
 
---- Called whenever the app has come to rest: what has arrived is taken.
+-- Called whenever the app has come to rest: what has arrived is taken.
 function App:after_turn()
   for res in pairs(self.responses) do read(self, res) end
 end
@@ -157,6 +167,17 @@ local function message_of(method, target, opts)
   return ("%s %s HTTP/1.1\r\n%s\r\n\r\n%s"):format(method, target, table.concat(lines, "\r\n"), body or "")
 end
 
+---@class mw.testing.RequestOpts
+---@field json? any the body, with its content type
+---@field form? table<string, any> the body, urlencoded
+---@field body? string
+---@field chunks? string[] the body in pieces, sent chunked
+---@field query? table<string, any> added to the target
+---@field headers? table<string, string>
+---@field ip? string the client's address: 127.0.0.1
+---@field listener? string "main" ("app" when `listen_app` is configured), "api", "ops", "control"
+---@field wait? boolean false: return as soon as nothing goes on without time moving
+
 local known = {
   json = "any", body = "string", form = "table", query = "table", headers = "table", chunks = "table", ip = "string", listener = "string",
   wait = "boolean",
@@ -167,14 +188,11 @@ local function default_listener(self)
   return address and address ~= '""' and "app" or "main"
 end
 
---- Sends a request and lets time pass until the answer is complete.
----
---- Options: `json`, `form` or `body`; `chunks` a list of pieces, sent chunked; `query`; `headers`; `ip` the client's address ("127.0.0.1");
---- `listener` ("main"; "app" when `listen_app` is configured; "api", "ops", "control"); `wait = false` returns as soon as nothing goes on
---- without time moving: `res.body` grows while the app runs, `res.done` says when it is complete, `res:close()` hangs up.
+--- Sends a request and lets time pass until the answer is complete. With `wait = false`: `res.body` grows while the app runs, `res.done`
+--- says when it is complete, `res:close()` hangs up.
 ---@param method string
 ---@param target string path and query
----@param opts? table
+---@param opts? mw.testing.RequestOpts
 ---@return mw.testing.Response
 function App:request(method, target, opts)
   opts = require("mw.validate").options("app:request", opts, known)

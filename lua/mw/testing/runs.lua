@@ -69,7 +69,10 @@ function App:get_run(id)
   return setmetatable(run, Run)
 end
 
---- `mw.trigger`: starts an execution, which goes on when the app runs. Options: `id`.
+--- `mw.trigger`: starts an execution, which goes on when the app runs.
+---@param name string
+---@param input? any
+---@param opts? { id?: string }
 ---@return { id: string, created: boolean }
 function App:trigger(name, input, opts)
   validate.arg("app:trigger", 1, "name", name, "string")
@@ -90,7 +93,10 @@ function App:wait_run(id, within)
   return run
 end
 
---- Starts an execution and lets time pass until it rests. Options: `id`; `within`, which fails when it takes longer.
+--- Starts an execution and lets time pass until it rests. It fails when that takes longer than `within`.
+---@param name string
+---@param input? any
+---@param opts? { id?: string, within?: number|string }
 ---@return mw.testing.Run
 function App:run(name, input, opts)
   opts = validate.options("app:run", opts, { id = "string", within = "duration" })
@@ -98,8 +104,11 @@ function App:run(name, input, opts)
   return self:wait_run(started.id, opts.within)
 end
 
---- Calls one step's function of a workflow in list form, by itself: no journal, no retries. `fields`: input, results, attempt, id. Returns
---- what it returns; what it raises is raised.
+--- Calls one step's function of a workflow in list form, by itself: no journal, no retries. What it raises is raised.
+---@param name string
+---@param step string
+---@param fields? { input?: any, results?: table<string, any>, attempt?: integer, id?: string }
+---@return any result
 function App:step(name, step, fields)
   fields = validate.options("app:step", fields, { input = "any", results = "table", attempt = "integer", id = "string" })
   local input = fields.input
@@ -113,6 +122,9 @@ end
 
 --- Answers for a step's function, in all runs of the workflow. `answer`: the result; an error object (mw.error, testing.error) that the
 --- step fails with; or function({id, workflow, step, attempt, input, results}) that returns the result or raises.
+---@param workflow string
+---@param step string
+---@param answer any
 function App:stub_step(workflow, step, answer)
   self.step_stubs = self.step_stubs or {}
   self.step_stubs[workflow .. "\0" .. step] = { answer = answer }
