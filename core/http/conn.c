@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "http/path.h"
 #include "http/server_impl.h"
 
@@ -673,6 +674,7 @@ static void on_close(mw_stream *stream, int status, void *arg) {
   c->gone = true;
   mw_timer_stop(&c->timer);
   compress_close(server, &c->deflate);
+  if (status == MW_ETLS) mw_log(MW_LOG_DEBUG, "tls", mw_stream_error(stream), MW_LOG_S("peer", c->ip));
   if (c->req) conn_finish_exchange(c, status ? status : MW_ECLOSED);
   mw_list_remove(&c->node);
   if (c->port->listener) mw_listener_release(c->port->listener);

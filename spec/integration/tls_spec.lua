@@ -89,14 +89,14 @@ describe("a TLS listener", function()
       local _, ok = certs:s_client(port, "-tls1_2 -cipher " .. cipher .. ":@SECLEVEL=0")
       assert.is_false(ok, cipher)
     end
-    local out = tls.run(("{ echo R; sleep 0.3; } | openssl s_client -connect 127.0.0.1:%d -tls1_2 -CAfile %s"):format(port, certs.ca))
+    local out = tls.run(("{ echo R; sleep 0.5; } | openssl s_client -connect 127.0.0.1:%d -tls1_2 -CAfile %s"):format(port, certs.ca))
     assert.matches("no renegotiation", out, 1, true)
   end)
 
   it("resumes sessions on every worker", function()
     for _, version in ipairs { "-tls1_2", "-tls1_3" } do
       local session = certs.dir .. "/session" .. version
-      tls.must(("{ printf 'GET /hello HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n'; sleep 0.2; } | openssl s_client -quiet -connect 127.0.0.1:%d %s -CAfile %s -sess_out %s"):format(
+      tls.must(("{ printf 'GET /hello HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n'; sleep 0.5; } | openssl s_client -quiet -connect 127.0.0.1:%d %s -CAfile %s -sess_out %s"):format(
         port, version, certs.ca, session))
       for _ = 1, 6 do -- the kernel spreads them over two workers
         assert.matches("Reused, TLSv1", certs:s_client(port, version .. " -sess_in " .. session), 1, true)
@@ -127,7 +127,9 @@ end)
 
 describe("a client that does not shake hands", function()
   it("is closed after http.header_timeout, whether it says nothing or a little", function()
-    local s = start({ default }, { env = { MOONWATCH_HTTP_HEADER_TIMEOUT = "300ms" } })
+    local s = start({ default }, { env = { MOONWATCH_HTTP_HEADER_TIMEOUT = "300ms", MOONWATCH_LOG_LEVEL = "debug" } })
+    assert.is_false(select(2, certs:s_client(s.ports.app, "-alpn h2")))
+    s:wait_log("no TLS handshake with the client: ", 5)
     local silent, slow = http.connect("127.0.0.1", s.ports.app, 5), http.connect("127.0.0.1", s.ports.app, 5)
     slow:send("\22\3\1\2\0\1")
     local began = posix.now()
@@ -265,6 +267,44 @@ describe("at start", function()
     assert.matches(short.cert .. " expires in 2.0 days: it should have been renewed", log, 1, true)
     assert.matches("the key file " .. both .. " can be read by others than its owner (mode 0644): chmod 600 it", log, 1, true)
     assert.equal("old", (certs:s_client(s.ports.app, "-servername localhost"):match("CN = (old)")))
+    s:stop()
+  end)
+end)
+
+describe("a private key", function()
+  -- The number of an EC key as OpenSSL keeps it: 64-bit words, lowest first, which on a little-endian machine is the number backwards.
+  local function number_of(key)
+    local hex = tls.must("openssl ec -in " .. key .. " -noout -text"):match("priv:%s*([%x:%s]+)pub"):gsub("[:%s]", "")
+    local bytes = hex:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)
+    return bytes:sub(-32):reverse()
+  end
+  local function is_in_memory(pid, bytes)
+    local mem = io.open("/proc/" .. pid .. "/mem", "rb")
+    if not mem then return nil end
+    for line in io.lines("/proc/" .. pid .. "/maps") do
+      local from, to, mode = line:match("^(%x+)%-(%x+) (%S+)")
+      if mode:sub(1, 2) == "rw" and mem:seek("set", tonumber(from, 16)) then
+        local text = mem:read(math.min(tonumber(to, 16) - tonumber(from, 16), 64 * 1024 * 1024))
+        if text and text:find(bytes, 1, true) then
+          mem:close()
+          return true
+        end
+      end
+    end
+    mem:close()
+    return false
+  end
+
+  it("is in the memory of the server process and not in the supervisor's", function()
+    local s = start({ default }, { supervised = true })
+    local number = number_of(default.key)
+    local found = is_in_memory(s:server_pid(), number)
+    if found == nil then
+      s:stop()
+      return pending("this user may not read the memory of processes")
+    end
+    assert.is_true(found)
+    assert.is_false(is_in_memory(s.pid, number))
     s:stop()
   end)
 end)
