@@ -225,7 +225,7 @@ int mw_config_check_access(const mw_config *conf, mw_err *err) {
     if (*conf->token || mw_listen_kinds[tag].faces_world || mw_address_is_loopback(&to.address)) continue;
     const char *text = conf->texts[mw_listen_kinds[tag].option], *flag = mw_config_options[mw_listen_kinds[tag].option].flag;
     return mw_err_set(err, MW_EDENIED,
-                      "listening on %s without a token would let anyone use the API. Set one:\n"
+                      "listening on %s without a token would let anyone use the API. Set one (keys of `moonwatch keys` do not replace it):\n"
                       "  moonwatch serve --%s %s --token \"$(openssl rand -hex 24)\"\n"
                       "or keep it on loopback and give plugin routes a listener of their own:\n"
                       "  moonwatch serve --listen-app %s",

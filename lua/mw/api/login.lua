@@ -34,9 +34,8 @@ end
 
 --- At a start where nobody has ever logged in: shows a link to whoever watches the terminal. A log that is collected gets none.
 function M.welcome()
-  if runtime.access_version() ~= 0 or not sessions.is_first() then return end
   local base = runtime.status().dashboard
-  if base == nil or base == "" then return end
+  if base == nil or base == "" or runtime.access_version() ~= 0 or not sessions.is_first() then return end
   if not runtime.say "" then return runtime.log("info", "access", "nobody has logged in to the dashboard yet; `moonwatch login` prints a link", { dashboard = base .. "/ops" }) end
   local _, url = M.offer { actor = "first start" }
   runtime.say("\n  Dashboard: " .. url .. "\n  (opens once, within 10 minutes; `moonwatch login` prints another)\n\n")
