@@ -1,15 +1,19 @@
 # Layers: one target each, in one order. `mw_layer(name libs...)` makes the object library mw_<name> from
 # core/<name>/*.c. What enforces the order is the include path: a layer compiles against a folder that links
-# to itself and the layers declared before it, so including a later one's header finds no file.
+# to itself and the layers declared before it, so including a later one's header finds no file. Libraries after HEADERS are not linked: only
+# their headers are seen.
 
 set(MW_LAYERS "" CACHE INTERNAL "")
 set(MW_LAYER_LIBS "" CACHE INTERNAL "")
+set(MW_LAYER_HEADERS "" CACHE INTERNAL "")
 
 function(mw_layer name)
+  cmake_parse_arguments(arg "" "" "HEADERS" ${ARGN})
   set(layers ${MW_LAYERS} ${name})
   set(MW_LAYERS ${layers} CACHE INTERNAL "")
-  set(libs ${MW_LAYER_LIBS} ${ARGN})
+  set(libs ${MW_LAYER_LIBS} ${arg_UNPARSED_ARGUMENTS})
   set(MW_LAYER_LIBS ${libs} CACHE INTERNAL "")
+  set(MW_LAYER_HEADERS ${MW_LAYER_HEADERS} ${arg_HEADERS} CACHE INTERNAL "")
 
   set(root ${CMAKE_BINARY_DIR}/layers/${name})
   file(MAKE_DIRECTORY ${root})
@@ -25,7 +29,7 @@ function(mw_layer name)
   endif()
   add_library(mw_${name} OBJECT ${sources})
   target_include_directories(mw_${name} PRIVATE ${root})
-  foreach(lib IN LISTS libs)
+  foreach(lib IN LISTS libs MW_LAYER_HEADERS)
     if(TARGET ${lib})
       target_include_directories(mw_${name} SYSTEM PRIVATE
         $<TARGET_PROPERTY:${lib},INTERFACE_INCLUDE_DIRECTORIES>)

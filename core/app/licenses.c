@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "app/licenses.h"
+#include "store/pq.h"
 
 #include <gnu/libc-version.h>
 #include <hiredis/hiredis.h>
-#include <libpq-fe.h>
 #include <llhttp.h>
 #include <luajit.h>
 #include <openssl/crypto.h>
@@ -17,6 +17,7 @@
 
 static const char *pq_version(void) {
   static char text[16];
+  if (mw_pq_load(NULL)) return "not installed";
   int version = PQlibVersion();
   snprintf(text, sizeof text, "%d.%d", version / 10000, version % 10000);
   return text;

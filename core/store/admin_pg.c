@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The blocking connection of migrations on PostgreSQL. Holds an advisory lock, so that nodes that start together migrate once.
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "store/engine.h"
+#include "store/pq.h"
 
 #define CONNECT_SECONDS "10"
 #define LOCK_MS 60000
@@ -75,12 +75,13 @@ static void close_admin(mw_admin *admin) {
 }
 
 static int open_admin(mw_store *store, mw_admin **out, mw_err *err) {
+  int code = mw_pq_load(err);
+  if (code) return code;
   mw_admin *admin = MW_NEW(mw_admin);
   admin->schema = mw_strdup(store->schema);
   const char *keys[] = {"dbname", "connect_timeout", "application_name", "client_encoding", "options", NULL};
   const char *values[] = {store->database_url, CONNECT_SECONDS, "moonwatch migrate", "UTF8", "-c client_min_messages=warning", NULL};
   admin->conn = PQconnectdbParams(keys, values, 1);
-  int code = 0;
   if (PQstatus(admin->conn) != CONNECTION_OK) code = fail(admin, MW_EUNAVAILABLE, err);
   char sql[256];
   snprintf(sql, sizeof sql, "SET lock_timeout = %d; SELECT pg_advisory_lock(hashtextextended('moonwatch migrate %s', 0)); SET lock_timeout = 0",

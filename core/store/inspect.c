@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "store/inspect.h"
 
-#include <libpq-fe.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "base/clock.h"
 #include "store/data_dir.h"
 #include "store/pg_target.h"
+#include "store/pq.h"
 #include "store/snapshot.h"
 
 // ---- SQLite ----

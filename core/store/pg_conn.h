@@ -14,7 +14,6 @@
 //
 // Owner's thread only. All callbacks come from the loop, never from within a call.
 
-#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +21,7 @@
 #include "base/list.h"
 #include "loop/timer.h"
 #include "store/pg_value.h"
+#include "store/pq.h"
 
 typedef struct mw_loop mw_loop;
 typedef struct mw_pg_target mw_pg_target;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "store/pg_lines.h"
 
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "store/pg_target.h"
+#include "store/pq.h"
 
 /** Appends text inside the shell's single quotes. */
 static void add_quoted(mw_buf *out, const char *text) {

@@ -43,9 +43,11 @@ static size_t words_without_quote(const char *text) {
 int mw_pg_target_new(const char *url, mw_work_pool *cancel_pool, const char *setup, mw_pg_target **out,
                      mw_err *err) {
   char *text = NULL;
+  int rc = mw_pq_load(err);
+  if (rc) return rc;
   PQconninfoOption *options = PQconninfoParse(url, &text);
   if (!options) {
-    int rc = mw_err_set(
+    rc = mw_err_set(
         err, MW_ECONFIG,
         "the database URL does not parse: %.*s (it looks like postgres://user:password@host:5432/name)",
         (int)words_without_quote(text), text ? text : "");

@@ -4,11 +4,11 @@
 // mw_pg_target: where and how to connect: a parsed URL, immutable, shared by all threads. A place is one host
 // of it, picked in turn at every attempt, so that a URL with several hosts finds the one that answers.
 
-#include <libpq-fe.h>
 #include <stdbool.h>
 
 #include "base/err.h"
 #include "loop/address.h"
+#include "store/pq.h"
 
 typedef struct mw_work_pool mw_work_pool;
 

@@ -7,10 +7,10 @@
 // blob goes as bytes. Results: booleans, integers and floats become such values, bytea a blob, everything else
 // (numeric, timestamps, uuid, json …) the server's text.
 
-#include <libpq-fe.h>
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "store/pq.h"
 #include "store/value.h"
 
 /** What PQsendQueryPrepared takes; arrays live in the arena. */

@@ -4,7 +4,6 @@
 // the repository.
 
 #include <ftw.h>
-#include <libpq-fe.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "store/pg_sql.h"
 #include "store/pg_value.h"
 #include "store/store.h"
+#include "store/pq.h"
 
 #define SKIP 77
 
@@ -796,9 +796,14 @@ static int control(const char *verb) {
   return system(text);
 }
 
+static PGconn *connect_to(const char *where) {
+  const char *keys[] = {"dbname", NULL}, *values[] = {where, NULL};
+  return PQconnectdbParams(keys, values, 1);
+}
+
 static void connect_admin(void) {
   if (admin) PQfinish(admin);
-  admin = PQconnectdb(url);
+  admin = connect_to(url);
   if (PQstatus(admin) != CONNECTION_OK) {
     fprintf(stderr, "%s", PQerrorMessage(admin));
     exit(1);
@@ -1030,6 +1035,7 @@ static void use_own_database(void) {
 }
 
 int main(int argc, char **argv) {
+  CHECK_INT(mw_pq_load(NULL), 0);
   url = getenv("MW_TEST_DATABASE_URL");
   if (!url || !url[0]) {
     printf("skipped: MW_TEST_DATABASE_URL is not set (script/postgres run %s)\n", argv[0]);

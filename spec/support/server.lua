@@ -335,8 +335,8 @@ int sqlite3_close(void *db);
 
 ---Makes an empty database on the PostgreSQL server of `url`; returns its URL.
 function M.fresh_database(url)
-  local C = ffi.C
-  local name = ("spec_%d_%d"):format(C.getpid(), math.floor(posix.now() * 1e6) % 1e12)
+  local C = ffi.load "libpq.so.5"
+  local name = ("spec_%d_%d"):format(ffi.C.getpid(), math.floor(posix.now() * 1e6) % 1e12)
   local conn = C.PQconnectdb(url)
   assert(C.PQstatus(conn) == 0, ffi.string(C.PQerrorMessage(conn)))
   local result = C.PQexec(conn, "CREATE DATABASE " .. name)
@@ -349,7 +349,7 @@ end
 
 ---First column of the first row of a query on a PostgreSQL database.
 function M.postgres(url, sql)
-  local C = ffi.C
+  local C = ffi.load "libpq.so.5"
   local conn = C.PQconnectdb(url)
   assert(C.PQstatus(conn) == 0, ffi.string(C.PQerrorMessage(conn)))
   local result = C.PQexec(conn, sql)
