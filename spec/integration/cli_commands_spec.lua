@@ -33,37 +33,35 @@ describe("every command", function()
     end
   end)
 
+  -- case: the command, and members that its JSON has for good.
+  local function has_members(case, dir, ...)
+    local words = {}
+    for word in case[1]:gmatch("%S+") do words[#words + 1] = word end
+    for _, word in ipairs { "--json", ... } do words[#words + 1] = word end
+    local code, text = stdout_of(words, dir)
+    local value, _, err = dkjson.decode(text)
+    assert.equal(0, code, case[1])
+    assert.is_nil(err, case[1] .. ": " .. text)
+    for name in (case[2] or ""):gmatch("%S+") do assert.is_not_nil(value[name], "`" .. case[1] .. " --json` has no member " .. name .. ": " .. text) end
+  end
+
   it("prints JSON and nothing else with it", function()
     local dir = posix.temp_dir()
-    for _, args in ipairs {
-      { "init" }, { "new", "route", "r" }, { "check" }, { "config" }, { "config", "--origin" }, { "types" }, { "version" },
-      { "version", "--licenses" }, { "help" }, { "help", "serve" }, { "completion", "bash" }, { "migrate", "up" }, { "migrate", "status" },
-      { "migrate", "down" }, { "test" },
-    } do
-      local words = { unpack(args) }
-      words[#words + 1] = "--json"
-      local code, text = stdout_of(words, dir)
-      local _, _, err = dkjson.decode(text)
-      assert.equal(0, code, table.concat(args, " "))
-      assert.is_nil(err, table.concat(args, " ") .. ": " .. text)
-    end
+    for _, case in ipairs {
+      { "init", "files" }, { "new route r", "wrote" }, { "check", "plugins errors generation" }, { "config", "listen" }, { "config --origin", "listen" },
+      { "types", "types luarc luarc_written" }, { "version", "version" }, { "version --licenses", "version libraries" }, { "help", "commands" },
+      { "help serve", "commands" }, { "completion bash", "shell script" }, { "migrate up", "applied" }, { "migrate status" }, { "migrate down", "undone" },
+      { "test", "successes" },
+    } do has_members(case, dir) end
     posix.remove_dir(dir)
   end)
 
   it("prints JSON when it talks to a server", function()
     local s = server.start { plugins = { ["p.lua"] = 'require("mw").workflow("w", { { name = "a", run = function() end } })' } }
-    for _, args in ipairs {
-      { "reload" }, { "trigger", "w" }, { "keys", "create", "k", "--scope", "trigger" }, { "keys", "list" }, { "keys", "revoke", "k" }, { "login" },
-      { "logout" },
-    } do
-      local words = { unpack(args) }
-      for _, word in ipairs { "--json", "--data", s.data } do words[#words + 1] = word end
-      local code, text = stdout_of(words)
-      local value, _, err = dkjson.decode(text)
-      assert.equal(0, code, table.concat(args, " "))
-      assert.is_nil(err, text)
-      assert.is_table(value)
-    end
+    for _, case in ipairs {
+      { "reload", "generation plugins ok" }, { "trigger w", "executionId" }, { "keys create k --scope trigger", "key id name prefix scopes" },
+      { "keys list", "items total" }, { "keys revoke k", "id name revoked_at" }, { "login", "url path expires_at" }, { "logout", "ended" },
+    } do has_members(case, "/tmp", "--data", s.data) end
     s:stop()
   end)
 
