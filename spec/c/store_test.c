@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "harness.h"
 #include "loop/thread.h"
+#include "loop/virtual.h"
 #include "store/journal.h"
 #include "store/migrate.h"
 #include "store/store.h"
@@ -26,6 +27,7 @@ typedef struct fixture {
 } fixture;
 
 static const char *url; // NULL: SQLite
+static bool on_loop;    // SQLite without threads of its own
 static int serial;
 
 static bool is_sqlite(void) { return url == NULL; }
@@ -41,6 +43,8 @@ static void on_registered(int status, const mw_err *err, void *arg) {
 
 static void start(fixture *f) {
   mw_err err = {0};
+  f->loop = mw_loop_new("spec");
+  f->conf.inline_loop = on_loop ? f->loop : NULL;
   if (mw_store_open(&f->conf, &f->store, &err)) {
     fprintf(stderr, "open: %s\n", err.text);
     exit(1);
@@ -50,7 +54,6 @@ static void start(fixture *f) {
     fprintf(stderr, "migrate: %s\n", err.text);
     exit(1);
   }
-  f->loop = mw_loop_new("spec");
   f->client = mw_store_attach(f->store, f->loop);
   mw_loop_hold(f->loop);
   RUN_UNTIL(f->loop, mw_store_is_up(f->store));
@@ -64,6 +67,7 @@ static void stop(fixture *f) {
   bool gone = false;
   mw_store_detach(f->client, on_done, &gone);
   RUN_UNTIL(f->loop, gone);
+  while (on_loop && !mw_loop_is_quiet(f->loop)) mw_loop_turn(f->loop, false);
   mw_store_close(f->store);
   mw_loop_unhold(f->loop);
   mw_loop_free(f->loop);
@@ -1118,10 +1122,39 @@ static const test tests[] = {
     TEST(test_workers_write_at_the_same_time),
 };
 
+// A loop that runs a statement sees nothing else meanwhile, and is the only one: what needs a second thread is not here.
+static const test loop_tests[] = {
+    TEST(test_an_execution_is_created_appended_to_and_completed),
+    TEST(test_an_append_with_a_stale_fence_changes_nothing),
+    TEST(test_the_same_append_again_is_answered_like_the_first),
+    TEST(test_an_idempotency_key_names_one_execution),
+    TEST(test_an_external_id_is_unique_in_a_workflow),
+    TEST(test_the_same_key_at_once_makes_one_execution),
+    TEST(test_bad_members_of_a_group_do_not_harm_the_others),
+    TEST(test_what_is_due_is_claimed_oldest_first),
+    TEST(test_running_executions_are_claimed_again_after_a_restart),
+    TEST(test_code_is_stored_once_by_content),
+    TEST(test_changes_are_numbered_without_a_gap),
+    TEST(test_values_go_in_and_come_out),
+    TEST(test_errors_carry_the_words_and_the_state_of_the_database),
+    TEST(test_a_statement_that_takes_too_long_is_cancelled),
+    TEST(test_a_result_over_its_limit_is_refused_not_cut),
+    TEST(test_one_bad_statement_does_not_harm_those_that_share_its_commit),
+    TEST(test_a_transaction_commits_or_leaves_nothing),
+    TEST(test_an_error_dooms_its_transaction),
+    TEST(test_a_transaction_is_rolled_back_when_its_time_is_over),
+    TEST(test_engine_writes_handed_over_before_detaching_are_stored),
+    TEST(test_the_log_is_reused_and_stays_bounded),
+};
+
 int main(int argc, char **argv) {
   mw_log_configure(MW_LOG_ERROR, MW_LOG_FORMAT_PRETTY);
   printf("# SQLite\n");
   int failed = RUN_TESTS(argc, argv, tests);
+  printf("# SQLite on the loop\n");
+  on_loop = true;
+  if (argc < 2) failed |= RUN_TESTS(argc, argv, loop_tests);
+  on_loop = false;
   url = getenv("MW_TEST_DATABASE_URL");
   if (!url || !*url) {
     printf("# PostgreSQL: pending, MW_TEST_DATABASE_URL names no server\n");
