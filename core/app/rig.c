@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/rig_impl.h"
+#include "app/server_conf.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -80,6 +81,11 @@ static bool host_token_matches(void *program, mw_str token, bool *is_set) {
   return *own && mw_str_eq(mw_str_from(own), token);
 }
 
+static uint64_t host_access_version(void *program, bool changed) {
+  mw_rig *rig = program;
+  return changed ? ++rig->access_version : rig->access_version;
+}
+
 static void host_reload(void *program, int worker, mw_host_reload_cb cb, void *arg) {
   cb(MW_EINVALID, MW_STR("{\"plugins\":[],\"errors\":[{\"message\":\"a spec loads plugins with testing.load\"}]}"), arg);
 }
@@ -139,7 +145,8 @@ static void host_wake_engines(void *program, int64_t due_us) {
 }
 
 static const mw_host_ops host_ops = {
-    .config = host_config, .env = host_env, .token_matches = host_token_matches, .reload = host_reload, .plugins = host_plugins,
+    .config = host_config, .env = host_env, .token_matches = host_token_matches,
+    .access_version = host_access_version, .reload = host_reload, .plugins = host_plugins,
     .status = host_status, .is_draining = host_is_draining, .wake_engines = host_wake_engines,
 };
 
@@ -157,15 +164,8 @@ static int open_parts(mw_rig *rig, mw_err *err) {
   rig->host = (mw_host){.ops = &host_ops, .program = rig, .kv = rig->kv, .store = mw_store_attach(rig->store, rig->loop),
                         .client = mw_http_client_new(rig->loop, NULL)};
   rig->client = rig->host.store;
-  rig->http = mw_http_host_new(rig->loop, &(mw_http_host_opts){
-      .server = {.max_header_bytes = (size_t)conf->http_max_header,
-                 .max_body_bytes = (size_t)conf->http_max_body,
-                 .header_timeout_ms = conf->http_header_timeout,
-                 .body_timeout_ms = conf->http_body_timeout,
-                 .idle_timeout_ms = conf->http_idle_timeout,
-                 .handler_timeout_ms = conf->http_handler_timeout,
-                 .write_timeout_ms = conf->http_write_timeout},
-      .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
+  mw_http_host_opts opts = mw_server_configured(conf, &rig->proxies);
+  rig->http = mw_http_host_new(rig->loop, &opts);
   return 0;
 }
 
@@ -414,7 +414,8 @@ int mw_rig_open(const mw_rig_opts *opts, mw_rig **out, mw_err *err) {
   watch(rig->conf);
   visit v = enter(rig);
   rig->silent = true; // the first one also hears of the schema
-  int rc = mw_throwaway_make(opts->migrations, opts->from, &rig->dir, err);
+  int rc = mw_proxies_configured(rig->conf, &rig->proxies, err);
+  if (!rc) rc = mw_throwaway_make(opts->migrations, opts->from, &rig->dir, err);
   rig->silent = false;
   if (!rc) rc = open_parts(rig, err);
   leave(v);
@@ -433,6 +434,7 @@ void mw_rig_free(mw_rig *rig) {
   mw_str key;
   for (void *value; mw_map_next(&rig->env, &i, &key, &value);) mw_free(value);
   mw_map_deinit(&rig->env);
+  mw_proxies_deinit(&rig->proxies);
   mw_config_deinit(rig->conf);
   mw_free(rig->conf);
   mw_free(rig->prelude);

@@ -3,6 +3,7 @@
 
 // The inside of mw_rig, for rig.c and rig_client.c only.
 
+#include "app/proxies.h"
 #include "app/rig.h"
 #include "base/list.h"
 #include "bind/bind_http.h"
@@ -16,6 +17,8 @@ struct mw_rig {
   mw_config *conf;
   mw_map env;
   mw_world world;
+  mw_proxies proxies;
+  uint64_t access_version;
   char *plugins, *prelude, *dir;
   lua_CFunction module;
   void *user;

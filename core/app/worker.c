@@ -7,6 +7,7 @@
 
 #include "app/certificates.h"
 #include "app/runtime_impl.h"
+#include "app/server_conf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "bind/bind_http.h"
@@ -235,21 +236,9 @@ static void on_open(void *arg) {
   worker->host.store = mw_store_attach(worker->rt->store, worker->loop);
   worker->host.client = mw_http_client_new(worker->loop, NULL);
   open_redis(worker);
-  worker->http = mw_http_host_new(worker->loop, &(mw_http_host_opts){
-      .server = {.max_header_bytes = (size_t)conf->http_max_header,
-                 .max_body_bytes = (size_t)conf->http_max_body,
-                 .max_connections = (size_t)conf->http_max_connections,
-                 .header_timeout_ms = conf->http_header_timeout,
-                 .body_timeout_ms = conf->http_body_timeout,
-                 .idle_timeout_ms = conf->http_idle_timeout,
-                 .handler_timeout_ms = conf->http_handler_timeout,
-                 .write_timeout_ms = conf->http_write_timeout,
-                 .compress_level = conf->http_compress ? (int)conf->http_compress_level : 0,
-                 .compress_min = (size_t)conf->http_compress_min,
-                 .hsts_s = conf->tls_hsts / 1000,
-                 .access_log = worker->rt->access_log,
-                 .proxies = conf->http_trusted_proxies.count ? &worker->rt->proxies : NULL},
-      .development = mw_str_eq(mw_str_from(conf->environment), MW_STR("development"))});
+  mw_http_host_opts opts = mw_server_configured(conf, &worker->rt->proxies);
+  opts.server.access_log = worker->rt->access_log;
+  worker->http = mw_http_host_new(worker->loop, &opts);
   mw_runtime_worker_opened(worker->rt, worker);
 }
 

@@ -157,6 +157,17 @@ describe("app:request", function()
     assert.equal(300000, app:request("POST", "/up", { chunks = { ("x"):rep(100000), ("y"):rep(200000) } }):json()[1])
   end)
 
+  it("has the server's settings: compression, proxies, limits", function()
+    local app = load([[mw.get("/ip", function(req, res) res:text(req.ip) end)
+      mw.get("/long", function(_, res) res:json { ("x"):rep(5000) } end)]], { config = { http = { trusted_proxies = { "10.0.0.0/8" } } } })
+    local headers = { ["X-Forwarded-For"] = "9.9.9.9" }
+    assert.equal("9.9.9.9", app:request("GET", "/ip", { ip = "10.1.1.1", headers = headers }).body)
+    assert.equal("8.8.8.8", app:request("GET", "/ip", { ip = "8.8.8.8", headers = headers }).body)
+    local res = app:request("GET", "/long", { headers = { ["Accept-Encoding"] = "gzip" } })
+    assert.equal("gzip", res.headers["content-encoding"])
+    assert.is_true(#res.body < 500)
+  end)
+
   it("reaches the built-in surfaces, with their access rules", function()
     local text = [[mw.workflow("w", { { name = "a", run = function(ctx) return ctx.input.n + 1 end } })]]
     local app = load(text)
