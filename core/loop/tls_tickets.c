@@ -100,7 +100,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
                  : EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.aes, iv);
   ok = ok == 1 && init_mac(mac, &key) == 1;
   explicit_bzero(&key, sizeof key);
-  return !ok ? -1 : age ? 2 : 1;
+  if (!ok) return -1;
+  return age || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1; // with TLS 1.3 a ticket is used once, RFC 8446 section C.4
 }
 
 void mw_tls_tickets_use(mw_tls_tickets *tickets, SSL_CTX *ctx) {
