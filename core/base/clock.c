@@ -1,20 +1,46 @@
 // SPDX-License-Identifier: MIT
 #include "base/clock.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/world.h"
 
 static _Atomic int64_t shift_us;
+
+#ifdef MW_DEBUG
+static const _Atomic int64_t *shared_us; // NULL: none
+
+static void map_shared(void) {
+  const char *path = getenv("MW_CLOCK_FILE");
+  int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+  if (fd < 0) return;
+  void *map = mmap(NULL, sizeof *shared_us, PROT_READ, MAP_SHARED, fd, 0);
+  close(fd);
+  if (map != MAP_FAILED) shared_us = map;
+}
+
+static int64_t outside_shift_us(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, map_shared);
+  return shared_us ? atomic_load_explicit(shared_us, memory_order_relaxed) : 0;
+}
+#else
+static int64_t outside_shift_us(void) { return 0; }
+#endif
 
 int64_t mw_clock_wall_us(void) {
   const mw_world *world = mw_world_current();
   if (world) return world->wall_us;
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + atomic_load_explicit(&shift_us, memory_order_relaxed);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + atomic_load_explicit(&shift_us, memory_order_relaxed) + outside_shift_us();
 }
 
 int64_t mw_clock_mono_ns(void) {

@@ -2,7 +2,8 @@
 #pragma once
 
 // Two clocks. The wall clock says when (stored, shown); the monotonic clock says how long (deadlines, durations).
-// Thread-safe. Specs shift the first with mw_clock_shift; a thread with a world of its own (base/world.h) reads that one's.
+// Thread-safe. Specs shift the first with mw_clock_shift; a thread with a world of its own (base/world.h) reads that one's. In builds with MW_DEBUG
+// the file that MW_CLOCK_FILE names shifts it from outside: 8 bytes in the machine's order, microseconds, written to while the program runs.
 
 #include <stdint.h>
 

@@ -57,7 +57,8 @@ typedef struct mw_write {
   mw_str bundle;      /**< Hash of the code bundle it is pinned to. */
   mw_str seed;        /**< What its random numbers and virtual time begin with; short text. */
   int api_level;
-  mw_status status;   /**< RUNNING: owned by this node from the start. QUEUED: up for claiming at due_us. */
+  mw_status status;   /**< RUNNING: owned by this node from the start. QUEUED: up for claiming at once, in the order of due_us, whatever
+                           the clocks say. SLEEPING: not before due_us. */
   int64_t due_us;
 
   /* APPEND (status, due_us, output and error change only when status is not NONE) */

@@ -97,7 +97,7 @@ typedef struct mw_sqlite_member {
   mw_sqlite_job job;
   union {
     mw_write write;
-    struct { int64_t now_us; int limit; int64_t next_due_us; mw_arena arena; mw_claimed *list; size_t count; } claim;
+    struct { int64_t now_us, clock_us; int limit; int64_t next_due_us; mw_arena arena; mw_claimed *list; size_t count; } claim;
     struct { mw_code *list; size_t count; int64_t now_us; } code;
     struct { mw_str app, kind, subject, actor, detail; int64_t now_us; } change;
     struct { int64_t epoch, now_us; } node;
@@ -182,6 +182,7 @@ struct mw_sqlite_file {
   _Atomic int checkpoint; // MW_SQLITE_CP_…
   sqlite3_stmt **prepared; // of sqlite_group.c
   mw_sqlite_health health;
+  int64_t clock_us;        // the writer's: wall clock minus monotonic clock at the last claim; 0: none yet
 
   // Instead of threads, when the store is served on a loop (mw_store_conf.inline_loop).
   mw_loop *inline_loop;

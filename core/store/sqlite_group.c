@@ -9,11 +9,14 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "store/sqlite.h"
 
+#define CLOCK_BACK_US 2000000
+
 typedef enum statement {
-  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_ORPHANS, ST_TAKE,
-  ST_NEXT_DUE, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
+  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_QUEUED, ST_ORPHANS,
+  ST_SHIFT, ST_TAKE, ST_NEXT_DUE, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
 } statement;
 
 #define CLAIMED_COLUMNS "id, fence, created_us, api_level, app, workflow, input, bundle, seed"
@@ -34,7 +37,10 @@ static const char *const texts[STATEMENTS] = {
     [ST_UPDATE] = "UPDATE executions SET status = ?2, owner = ?3, due_us = ?4, output = ?5, error = ?6, finished_us = ?7"
                   " WHERE id = ?1 AND fence = ?8 AND owner = ?9",
     [ST_DUE] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status IN (1, 3) AND due_us <= ?1 ORDER BY due_us, id LIMIT ?2",
+    // Queued before the clock was set back: what waits for no time is always due. Those that are so by the clock were collected before.
+    [ST_QUEUED] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 1 AND due_us > ?1 ORDER BY id LIMIT ?2",
     [ST_ORPHANS] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
+    [ST_SHIFT] = "UPDATE executions SET due_us = max(?1, due_us - ?2) WHERE status = 3 AND due_us > ?1",
     [ST_TAKE] = "UPDATE executions SET status = 2, owner = ?2, fence = ?3, started_us = coalesce(started_us, ?4) WHERE id = ?1",
     [ST_NEXT_DUE] = "SELECT due_us FROM executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1",
     [ST_CODE] = "INSERT INTO code (hash, text, created_us) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
@@ -297,6 +303,22 @@ static int find_next_due(mw_sqlite_file *file, mw_sqlite_member *m) {
   return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
+// A clock that is set back would keep every sleeper for as long as it was set back by. What was stored by the old time is moved along; one that
+// wakes too early for that looks at its time itself. Seen by the monotonic clock, so only while the server runs.
+static int follow_clock(mw_sqlite_file *file, int64_t *seen_us) {
+  int64_t now_us = mw_clock_wall_us();
+  *seen_us = now_us - mw_clock_mono_ns() / 1000;
+  int64_t back_us = file->clock_us ? file->clock_us - *seen_us : 0;
+  if (back_us < CLOCK_BACK_US) return SQLITE_OK;
+  sqlite3_stmt *st;
+  int rc = get(file, ST_SHIFT, &st);
+  if (rc) return rc;
+  sqlite3_bind_int64(st, 1, now_us);
+  sqlite3_bind_int64(st, 2, back_us);
+  mw_log(MW_LOG_WARN, "store", "the clock was set back; what sleeps is moved along", MW_LOG_I("seconds", back_us / 1000000));
+  return run(st);
+}
+
 static int run_claim(mw_sqlite_file *file, mw_sqlite_member *m) {
   int64_t epoch = atomic_load(&file->store->base.epoch);
   mw_arena_reset(&m->claim.arena);
@@ -310,10 +332,16 @@ static int run_claim(mw_sqlite_file *file, mw_sqlite_member *m) {
     // Nobody else writes this file, so that no more of them can appear.
     if (!rc && (int)m->claim.count < m->claim.limit) file->orphans_done = true;
   }
+  int64_t clock_us;
+  if (!rc) rc = follow_clock(file, &clock_us);
   if (!rc) rc = get(file, ST_DUE, &st);
   if (!rc) rc = collect(m, st, m->claim.now_us, false);
+  if (!rc && (int)m->claim.count < m->claim.limit) rc = get(file, ST_QUEUED, &st);
+  if (!rc && (int)m->claim.count < m->claim.limit) rc = collect(m, st, m->claim.now_us, false);
   if (!rc) rc = take_claimed(file, m, epoch);
-  return rc ? rc : find_next_due(file, m);
+  if (!rc) rc = find_next_due(file, m);
+  if (!rc) m->claim.clock_us = clock_us;
+  return rc;
 }
 
 // ---- the rest ----
@@ -418,7 +446,9 @@ static void run_group(mw_sqlite_file *file, mw_sqlite_member **members, size_t c
   run_group(file, members + count / 2, count - count / 2);
 }
 
-static void tell_epoch(mw_sqlite_file *file, mw_sqlite_member *m) {
+/** Keeps what holds once a group is committed. */
+static void keep_outcome(mw_sqlite_file *file, mw_sqlite_member *m) {
+  if (m->job.kind == MW_SQLITE_CLAIM && m->job.status == 0) file->clock_us = m->claim.clock_us;
   if (m->job.kind == MW_SQLITE_NODE && m->job.status == 0) atomic_store(&file->store->base.epoch, m->node.epoch);
 }
 
@@ -432,7 +462,7 @@ void mw_sqlite_group_run(mw_sqlite_file *file, mw_list *list) {
     bytes += members[count++]->job.bytes;
   }
   run_group(file, members, count);
-  for (size_t i = 0; i < count; i++) tell_epoch(file, members[i]);
+  for (size_t i = 0; i < count; i++) keep_outcome(file, members[i]);
   int64_t took_ns = mw_clock_mono_ns() - started_ns;
   int64_t before_ns = atomic_load_explicit(&file->group_ns, memory_order_relaxed);
   atomic_store_explicit(&file->group_ns, before_ns ? (before_ns * 7 + took_ns) / 8 : took_ns, memory_order_relaxed);

@@ -176,7 +176,8 @@ static int check_texts(const mw_str *texts, size_t count, size_t max_bytes) {
 
 static int check_create(const mw_store *store, mw_write *w) {
   if (w->app.len == 0) w->app = MW_STR("default");
-  if (w->workflow.len == 0 || (w->status != MW_STATUS_RUNNING && w->status != MW_STATUS_QUEUED)) return MW_EINVALID;
+  if (w->workflow.len == 0 || w->status < MW_STATUS_QUEUED || w->status > MW_STATUS_SLEEPING)
+    return MW_EINVALID;
   int code = check_texts((mw_str[]){w->app, w->workflow, w->bundle, w->seed, w->request_hash}, 5, MW_MAX_NAME_BYTES);
   if (!code) code = check_texts((mw_str[]){w->external_id, w->key}, 2, MW_MAX_KEY_BYTES);
   if (!code) code = check_text(w->input, store->max_payload_bytes);

@@ -701,6 +701,7 @@ static void test_claims_what_is_due_and_what_its_owner_left(void) {
   put_now(&p, &queued, &w);
   mw_write later = queued;
   later.id = mw_id_new();
+  later.status = MW_STATUS_SLEEPING;
   later.due_us = mw_clock_wall_us() + 3600 * 1000000ll;
   put_now(&p, &later, &w);
   claim(&p, &c);

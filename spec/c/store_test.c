@@ -414,7 +414,7 @@ static void test_what_is_due_is_claimed_oldest_first(void) {
   const int64_t hour_us = (int64_t)3600 * 1000000;
   mw_id ids[3];
   for (int i = 0; i < 3; i++) {
-    mw_write w = create(ids[i] = mw_id_new(), MW_STATUS_QUEUED);
+    mw_write w = create(ids[i] = mw_id_new(), i < 2 ? MW_STATUS_QUEUED : MW_STATUS_SLEEPING);
     w.due_us = i == 0 ? now_us - 1000 : i == 1 ? now_us - 2000 : now_us + hour_us;
     CHECK_INT(commit(&f, w).status, 0);
   }
@@ -437,6 +437,26 @@ static void test_what_is_due_is_claimed_oldest_first(void) {
   sleeps.due_us = now_us + hour_us / 2;
   CHECK_INT(commit(&f, sleeps).status, 0);
   CHECK_INT(claim(&f, now_us, 10).next_due_us, now_us + hour_us / 2);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+// Queued by a node whose clock is ahead, or before ours was set back.
+static void test_what_is_queued_is_due_whatever_the_clocks_say(void) {
+  fixture f;
+  setup(&f);
+  int64_t now_us = mw_clock_wall_us();
+  mw_id ids[3];
+  for (int i = 0; i < 3; i++) {
+    mw_write w = create(ids[i] = mw_id_new(), i < 2 ? MW_STATUS_QUEUED : MW_STATUS_SLEEPING);
+    w.due_us = now_us + (int64_t)3600 * 1000000;
+    CHECK_INT(commit(&f, w).status, 0);
+  }
+  CHECK_INT(claim(&f, now_us, 1).count, 1);
+  claims c = claim(&f, now_us, 10);
+  CHECK_INT(c.count, 1);
+  CHECK(memcmp(&c.ids[0], &ids[1], sizeof *ids) == 0);
+  CHECK_INT(claim(&f, now_us, 10).count, 0);
   stop(&f);
   remove_dir(f.dir);
 }
@@ -1096,6 +1116,7 @@ static const test tests[] = {
     TEST(test_bad_members_of_a_group_do_not_harm_the_others),
     TEST(test_writes_are_checked_before_they_join_a_group),
     TEST(test_what_is_due_is_claimed_oldest_first),
+    TEST(test_what_is_queued_is_due_whatever_the_clocks_say),
     TEST(test_running_executions_are_claimed_again_after_a_restart),
     TEST(test_code_is_stored_once_by_content),
     TEST(test_changes_are_numbered_without_a_gap),

@@ -37,7 +37,7 @@ local COMMIT_RETRY_S = 1
 
 local now_us, append, lease_left = runtime.now_us, store.append, store.lease_left
 local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
-local floor, max = math.floor, math.max
+local floor, max, min = math.floor, math.max, math.min
 
 local sequence, sequence_base = 0, nil
 
@@ -261,7 +261,7 @@ function M.failure_row(run, step, err)
   end
   log_failure(run, step, err, due and due - ended)
   local row = journal.failure(step.quoted, run.attempt, run.t0, ended, due or -1, M.error_text(err))
-  return row, due and run.start_us + due
+  return row, due and now_us() + due - ended -- not from the virtual start: the clock may have been set back
 end
 
 --- Records that the step failed and will be tried again; waits. Returns "again", or "over" when the run is not ours any more.
@@ -307,7 +307,8 @@ function M.take_up(run, step, known)
   run.attempt, run.failures = known.attempts + 1, known.failures
   if known.due and run.start_us + known.due > now_us() then
     run.attempt = known.attempts
-    return M.wait_until(run, run.start_us + known.due)
+    -- It was claimed as due, or had waited in memory: more than a short wait is a clock that was set back, or another node's.
+    return M.wait_until(run, min(run.start_us + known.due, now_us() + SHORT_WAIT_US))
   end
   return "again"
 end
