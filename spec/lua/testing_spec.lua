@@ -90,6 +90,36 @@ describe("testing.load", function()
   end)
 end)
 
+describe("an app that is closed", function()
+  it("says so, and keeps its log", function()
+    local app = load("mw.get('/', function(_, res) mw.log.info 'seen' res:text '' end)")
+    app:request("GET", "/")
+    app:close()
+    app:close()
+    for _, use in ipairs { function() app:request("GET", "/") end, function() app:advance(1) end, function() return app.now end } do
+      assert.matches("testing_spec.lua:%d+: the app is closed", failure(use))
+    end
+    assert.equal("seen", app.logged[1].message)
+  end)
+end)
+
+describe("a mistake in a spec", function()
+  it("is told with its line", function()
+    local app = load ""
+    for text, use in pairs {
+      ['unknown option "headr"; did you mean "headers"?'] = function() app:request("GET", "/", { headr = {} }) end,
+      ["no listener"] = function() app:request("GET", "/", { listener = "nowhere" }) end,
+      ["a function, which JSON cannot express"] = function() app:request("GET", "/", { json = print }) end,
+      ["no such column: nope"] = function() app:query("SELECT nope") end,
+      ['"soon" is not a duration'] = function() app:advance "soon" end,
+    } do
+      local message = failure(use)
+      assert.matches(text, message, 1, true)
+      assert.matches("testing_spec.lua:%d+: ", message)
+    end
+  end)
+end)
+
 describe("app:request", function()
   it("goes through the real router and middleware", function()
     local app = load [[

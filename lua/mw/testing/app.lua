@@ -27,6 +27,7 @@ local PATIENCE_S = 20 -- of the processor's time
 local show_logs = (os.getenv "MW_TEST_LOG" or "") ~= ""
 
 local function read_logs(self)
+  if self.closed then return end
   for line in self.rig:logs():gmatch("[^\n]+") do
     if show_logs then io.stderr:write(line, "\n") end
     local entry = json.decode(line)
@@ -58,14 +59,22 @@ local meta = {
 -- ---- errors of the spec itself ----
 
 -- The line of the spec that called us.
-local function spec_line()
+local function spec_place()
   for level = 3, 40 do
     local info = debug.getinfo(level, "Sl")
-    if not info then return "" end
-    if info.what ~= "C" and not info.source:find("mw/testing/", 1, true) then return ("%s:%d: "):format(info.short_src, info.currentline) end
+    if not info then return nil end
+    if info.what ~= "C" and not info.source:find("lua/mw/", 1, true) then return ("%s:%d"):format(info.short_src, info.currentline) end
   end
-  return ""
 end
+
+local function spec_line()
+  local place = spec_place()
+  return place and place .. ": " or ""
+end
+
+-- In the state of a spec, what an error object blames is the spec.
+local plugin_where = errors.where
+function errors.where() return plugin_where() or spec_place() end
 
 --- Raises a sentence at the line of the spec.
 function M.fail(message, ...) error(spec_line() .. message:format(...), 0) end
@@ -156,11 +165,15 @@ function M.open(self, opts)
   return self
 end
 
+local closed = setmetatable({}, { __index = function() M.fail("the app is closed: it ends with the test it was loaded in, or with app:finish()") end })
+
 --- Ends the app and removes its databases. Apps are closed by themselves when the test they were loaded in is over.
 function App:close()
-  if not self.rig then return end
+  if self.closed then return end
   read_logs(self)
+  self.closed = true
   self.rig:close()
+  self.rig = closed
 end
 
 --- As `kill -9` and a new server on the same databases: what was not committed is lost, mw.kv is empty, open requests are cut.
@@ -230,10 +243,7 @@ end
 
 -- ---- calls into the app ----
 
-local function raise_remote(value)
-  local err = errors.new(value.code, value.message, value)
-  raise_failure { failure = err }
-end
+local function raise_remote(value) errors.raise(errors.new(value.code, value.message, value)) end
 
 --- Calls a function of inside.lua, lets time pass until it has ended, and returns what it returned; what it raised is raised.
 function M.call(self, name, args)
