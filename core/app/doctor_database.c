@@ -3,15 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timex.h>
+#include <unistd.h>
 
 #include "app/doctor.h"
 #include "base/clock.h"
+#include "loop/loop.h"
 #include "store/inspect.h"
 #include "store/migrate.h"
+#include "store/redis.h"
 
 #define MIB (1024 * 1024)
 #define CLOCK_APART_US 1000000
 #define WAL_WARN_MIB 512
+#define REDIS_MS 5000
 #define OLDEST_POSTGRES 130000
 #define OWN_CONNECTIONS 3 // of a worker, besides those for mw.query
 
@@ -112,6 +116,31 @@ static void check_app_database(mw_doctor *d) {
   else mw_doctor_ok(d, "app database", "PostgreSQL %s, answers in %.1f ms", p.version, (double)p.answer_us / 1000);
 }
 
+// ---- Redis ----
+
+static void on_pong(int status, const mw_redis_reply *replies, size_t count, const mw_err *err, void *arg) {
+  mw_doctor *d = arg;
+  if (status) mw_doctor_fail(d, "redis", "%s: check redis.url and the server", err && err->text[0] ? err->text : mw_err_text(status));
+  else if (replies->kind == MW_REDIS_ERROR) mw_doctor_fail(d, "redis", "%.*s: check user and password in redis.url", MW_STR_FMT(replies->str));
+  else mw_doctor_ok(d, "redis", "answers");
+  _exit(0); // the check is a process of its own
+}
+
+static void check_redis(mw_doctor *d) {
+  mw_redis_conf conf = {.url = d->conf->redis_url, .ca_file = d->conf->redis_ca_file, .timeout_ms = REDIS_MS};
+  mw_str ping = MW_STR("PING");
+  mw_redis_command command = {.argv = &ping, .argc = 1};
+  mw_redis *redis;
+  mw_redis_request *request;
+  mw_err err;
+  if (!*conf.url) return;
+  mw_loop *loop = mw_loop_new("doctor");
+  if (mw_redis_new(loop, &conf, &redis, &err) ||
+      mw_redis_send(redis, NULL, &(mw_redis_call){.commands = &command, .count = 1}, on_pong, d, &request, &err))
+    return mw_doctor_fail(d, "redis", "%s", err.text);
+  mw_loop_run(loop);
+}
+
 // ---- the machine's clock ----
 
 static void check_ntp(mw_doctor *d) {
@@ -128,6 +157,7 @@ const mw_doctor_check mw_doctor_database_checks[] = {
     {.name = "integrity", .run = check_integrity, .timeout_ms = 600000, .needs_deep = true, .engine = 1},
     {.name = "database", .run = check_postgres, .timeout_ms = 30000, .engine = 2},
     {.name = "app database", .run = check_app_database, .timeout_ms = 20000, .engine = 2},
+    {.name = "redis", .run = check_redis, .timeout_ms = 2 * REDIS_MS},
     {.name = "time sync", .run = check_ntp, .timeout_ms = 2000},
     {.name = NULL},
 };

@@ -133,6 +133,23 @@ describe("doctor", function()
     s:stop()
   end)
 
+  it("asks Redis, and says when it does not answer or does not let in", function()
+    local redis = require "support.redis"
+    if not redis.can_start() then return pending("needs redis-server") end
+    local r = redis.start { password = "s3cret-word" }
+    local function ask(url)
+      posix.write_file(dir .. "/moonwatch.lua", ("return { redis = %q }"):format(url))
+      local _, by = examine()
+      return by
+    end
+    check(ask("redis://:s3cret-word@" .. r.address), "redis", "ok", "answers")
+    local by = ask("redis://:wrong-word@" .. r.address)
+    check(by, "redis", "fail", "check")
+    assert.is_nil(by.redis.text:find("wrong-word", 1, true))
+    check(ask "redis://127.0.0.1:1", "redis", "fail", "refused.*check redis.url and the server")
+    r:stop()
+  end)
+
   it("asks PostgreSQL for its settings, and says when it does not answer", function()
     local url = os.getenv("MW_TEST_DATABASE_URL")
     if not url then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
