@@ -164,6 +164,15 @@ describe("the access log", function()
     posix.remove_dir(dir)
   end)
 
+  it("that finds the disk full costs no request, and the program's log says why", function()
+    local s = server.start { plugins = plugins, env = { MOONWATCH_HTTP_ACCESS_LOG = "/dev/full" } }
+    for _ = 1, 3 do assert.equal(200, s:get("/hello/full").status) end
+    s:wait_log("the access log cannot be written; lines are dropped", 5)
+    assert.matches("no space left on device", s:log():lower(), 1, true)
+    assert.equal(200, s:get("/hello/full").status)
+    s:stop()
+  end)
+
   it("goes to stdout", function()
     local s = server.start { plugins = plugins, env = { MOONWATCH_HTTP_ACCESS_LOG = "stdout" } }
     s:get("/hello/out")
