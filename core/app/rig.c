@@ -60,47 +60,7 @@ static void watch(const mw_config *conf) {
   atexit(end_watchdog);
 }
 
-/* ---- what the bindings ask ---- */
-
-static bool host_config(void *program, mw_str name, mw_buf *out) {
-  const mw_config_option *option = mw_config_find(name);
-  if (!option || option->secret) return false;
-  mw_config_add_json(((mw_rig *)program)->conf, option, out);
-  return true;
-}
-
-static const char *host_env(void *program, const char *name, bool *allowed) {
-  mw_rig *rig = program;
-  *allowed = mw_config_allows_env(rig->conf, name);
-  return *allowed ? mw_map_get(&rig->env, mw_str_from(name)) : NULL;
-}
-
-static bool host_token_matches(void *program, mw_str token, bool *is_set) {
-  const char *own = ((mw_rig *)program)->conf->token;
-  *is_set = *own;
-  return *own && mw_str_eq(mw_str_from(own), token);
-}
-
-static uint64_t host_access_version(void *program, bool changed) {
-  mw_rig *rig = program;
-  return changed ? ++rig->access_version : rig->access_version;
-}
-
-static void host_reload(void *program, int worker, mw_host_reload_cb cb, void *arg) {
-  cb(MW_EINVALID, MW_STR("{\"plugins\":[],\"errors\":[{\"message\":\"a spec loads plugins with testing.load\"}]}"), arg);
-}
-
-static void host_plugins(void *program, mw_buf *out) {
-  mw_rig *rig = program;
-  mw_buf_printf(out, "{\"serving\":%s,\"failed\":null}", rig->report.len ? mw_buf_cstr(&rig->report) : "null");
-}
-
-static void host_status(void *program, mw_buf *out) {
-  mw_buf_printf(out, "{\"ready\":true,\"reasons\":[],\"version\":\"%s\",\"engine\":\"sqlite\",\"database_up\":true,\"workers\":1,\"pid\":1,"
-                     "\"draining\":false,\"uptime_seconds\":0}", MW_VERSION);
-}
-
-static bool host_is_draining(void *program) { return false; }
+/* ---- calling into the state ---- */
 
 static int push_function(lua_State *L) {
   const char *const *names = lua_touserdata(L, 1); // module, function
@@ -137,18 +97,11 @@ static void do_wake(void *arg) {
   call_boot(rig, "wake", (lua_Number)rig->wake_us);
 }
 
-static void host_wake_engines(void *program, int64_t due_us) {
-  mw_rig *rig = program;
+void mw_rig_wake(mw_rig *rig, int64_t due_us) {
   if (!rig->waking || due_us < rig->wake_us) rig->wake_us = due_us;
   if (!rig->waking) mw_loop_post(rig->loop, do_wake, rig);
   rig->waking = true;
 }
-
-static const mw_host_ops host_ops = {
-    .config = host_config, .env = host_env, .token_matches = host_token_matches,
-    .access_version = host_access_version, .reload = host_reload, .plugins = host_plugins,
-    .status = host_status, .is_draining = host_is_draining, .wake_engines = host_wake_engines,
-};
 
 /* ---- the server's parts ---- */
 
@@ -161,7 +114,7 @@ static int open_parts(mw_rig *rig, mw_err *err) {
   int rc = mw_store_open(&store, &rig->store, err);
   if (rc) return rc;
   rig->kv = mw_kv_new(KV_BYTES);
-  rig->host = (mw_host){.ops = &host_ops, .program = rig, .kv = rig->kv, .store = mw_store_attach(rig->store, rig->loop),
+  rig->host = (mw_host){.ops = &mw_rig_host_ops, .program = rig, .kv = rig->kv, .store = mw_store_attach(rig->store, rig->loop),
                         .client = mw_http_client_new(rig->loop, NULL)};
   rig->client = rig->host.store;
   mw_http_host_opts opts = mw_server_configured(conf, &rig->proxies);
@@ -391,7 +344,7 @@ const mw_world *mw_rig_world(const mw_rig *rig) { return &rig->world; }
 
 mw_rig *mw_rig_of(lua_State *L) {
   mw_host *host = mw_host_of(L);
-  return host && host->ops == &host_ops ? host->program : NULL;
+  return host && host->ops == &mw_rig_host_ops ? host->program : NULL;
 }
 
 void *mw_rig_user(lua_State *L) {

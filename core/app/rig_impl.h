@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The inside of mw_rig, for rig.c and rig_client.c only.
+// The inside of mw_rig, for rig.c, rig_host.c and rig_client.c only.
 
 #include "app/proxies.h"
 #include "app/rig.h"
@@ -39,6 +39,10 @@ struct mw_rig {
   mw_buf log, taken, report;
 };
 
+extern const mw_host_ops mw_rig_host_ops;
+
+/** Executions may be due then: tells the engine in the next turn. */
+void mw_rig_wake(mw_rig *rig, int64_t due_us);
 /** Moves bytes between clients and server; true when any moved. */
 bool mw_rig_pump(mw_rig *rig);
 void mw_rig_close_connections(mw_rig *rig);

@@ -550,6 +550,26 @@ describe("app:replay", function()
   end)
 end)
 
+describe("the doors to the world", function()
+  local known = {
+    -- stubbed or watched by lua/mw/testing/inside.lua
+    ["mw.core.fetch"] = true, ["mw.core.redis"] = true, ["mw.core.store"] = true, ["mw.core.runtime"] = true, ["mw.core.task"] = true,
+    -- they reach nothing but memory, the rig's own server and files that a route names
+    ["mw.core.json"] = true, ["mw.core.crypto"] = true, ["mw.core.http"] = true, ["mw.core.sandbox"] = true,
+    ["mw.core.sandbox.native"] = true, ["mw.core.files"] = true, ["mw.core.multipart"] = true,
+    -- of specs only
+    ["mw.core.rig"] = true,
+  }
+
+  it("are all known to mw.testing", function()
+    for name in pairs(package.preload) do
+      if name:find("^mw%.core%.") then
+        assert.is_true(known[name], name .. " is new: does it reach a network or another program? Then it needs a stub in lua/mw/testing/inside.lua")
+      end
+    end
+  end)
+end)
+
 describe("README.md", function()
   it("shows the checkout plugin as it is", function()
     local shown = posix.read_file("README.md"):match("```lua\n(.-)```")
