@@ -7,6 +7,7 @@
 
 #include "base/world.h"
 #include "certs.h"
+#include "loop/thread.h"
 #include "loop/tls_impl.h"
 
 static char dir[] = "/tmp/moonwatch-tls-XXXXXX";
@@ -177,6 +178,41 @@ static void test_a_load_that_fails_changes_nothing(void) {
   close_world();
 }
 
+// A worker's side of many connections, with a client of its own.
+static void shake_many(void *arg) {
+  SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+  for (int i = 0; i < 60; i++) {
+    SSL *s = mw_tls_ssl_new(server), *c = SSL_new(ctx);
+    BIO *sb, *cb;
+    CHECK(BIO_new_bio_pair(&sb, 0, &cb, 0));
+    SSL_set_bio(s, sb, sb);
+    SSL_set_bio(c, cb, cb);
+    SSL_set_accept_state(s);
+    SSL_set_connect_state(c);
+    SSL_set_tlsext_host_name(c, (i % 2 ? "two.example" : "a.wild.example"));
+    for (int turn = 0; turn < 6; turn++) {
+      SSL_do_handshake(c);
+      SSL_do_handshake(s);
+    }
+    CHECK(SSL_is_init_finished(c) && SSL_is_init_finished(s));
+    SSL_free(c);
+    SSL_free(s);
+  }
+  SSL_CTX_free(ctx);
+  atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void test_files_are_loaded_while_threads_shake_hands(void) {
+  static const char *const sets[2][4] = {{"wild", "two", NULL}, {"one", "two", "wild", NULL}};
+  mw_thread threads[3];
+  atomic_int ended = 0;
+  open_world();
+  for (int i = 0; i < 3; i++) CHECK_INT(mw_thread_start(&threads[i], "shake", shake_many, &ended), 0);
+  for (int i = 0; atomic_load(&ended) < 3; i++) CHECK_INT(load(&server, sets[i % 2], i % 3 == 0, NULL), 0);
+  for (int i = 0; i < 3; i++) mw_thread_join(&threads[i]);
+  close_world();
+}
+
 static void test_certificates_that_end_are_warned_of(void) {
   static const char *const good[] = {"one", NULL}, *const soon[] = {"soon", NULL}, *const old[] = {"old", NULL}, *const early[] = {"early", NULL};
   const struct {
@@ -208,6 +244,7 @@ int main(int argc, char **argv) {
       TEST(test_sessions_are_resumed_also_after_other_files_were_loaded),
       TEST(test_the_keys_of_tickets_change_and_are_forgotten),
       TEST(test_a_load_that_fails_changes_nothing),
+      TEST(test_files_are_loaded_while_threads_shake_hands),
       TEST(test_certificates_that_end_are_warned_of),
   };
   int rc = RUN_TESTS(argc, argv, tests);
