@@ -176,6 +176,7 @@ void mw_worker_hand_over(mw_worker *worker, int64_t bound_ms) {
 
 void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {
   if (worker->draining) return;
+  if (worker->vm) call_boot(worker->vm, "unload", 0);
   stop_engine(worker);
   worker->draining = true;
   worker->drain_until_ms = mw_clock_mono_ms() + bound_ms;

@@ -156,6 +156,15 @@ function Server:command(...)
   return value
 end
 
+---True while it works on something and answers nobody.
+function Server:is_busy()
+  local client = assert(M.connect(self.port))
+  posix.write(client.fd, M.encode("PING"), posix.now() + 1)
+  local bytes = posix.read(client.fd, posix.now() + 0.05)
+  client:close()
+  return bytes == nil
+end
+
 function Server:pause() posix.kill(self.pid, SIGSTOP) end
 function Server:resume() posix.kill(self.pid, SIGCONT) end
 
