@@ -12,7 +12,8 @@
 // order. What needs a connection for itself (WATCH, blocking commands) opens a session; subscriptions have one more (store/redis_sub.h).
 //
 // Deadlines: every command has one. When it passes, the caller is answered MW_ETIMEOUT; the reply that comes later is read and
-// thrown away in its place, so that it never becomes another's. A connection on which nothing comes for twice the deadline is given up.
+// thrown away in its place, so that it never becomes another's. A connection on which nothing at all comes
+// for twice the deadline (the client's, when the command's is shorter) is given up.
 // When a connection is lost, what was sent on it is answered MW_EUNAVAILABLE and "it may have been executed", and never sent again; what was
 // not sent goes out on the next one. After an attempt to connect has failed everything is answered MW_EUNAVAILABLE at once, and attempts
 // go on in the background (50 ms doubling to 5 s, half of it by chance) until one succeeds.

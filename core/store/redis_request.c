@@ -131,8 +131,9 @@ static void on_timeout(mw_timer *timer, void *arg) {
   if (request->cb) {
     mw_redis_cb cb = request->cb;
     request->cb = NULL; // answered, and still in its place
-    // When nothing at all comes for as long again, the other side may be gone without a word.
-    mw_timer_start(request->redis->loop, &request->timer, request->timeout_ms);
+    // When nothing at all comes for as long again, the other side may be gone without a word. One impatient caller is no reason.
+    int64_t client_ms = request->redis->timeout_ms, wait_ms = request->timeout_ms;
+    mw_timer_start(request->redis->loop, &request->timer, wait_ms > client_ms ? wait_ms : 2 * client_ms - wait_ms);
     mw_err_set(&err, MW_ETIMEOUT, "%s: Redis at %s did not answer within %lld ms; it may still be executed", request->name, shown, ms);
     cb(MW_ETIMEOUT, NULL, 0, &err, request->arg);
   } else if (!conn->closing && conn->read_ms < request->sent_ms)
