@@ -228,6 +228,12 @@ describe("the virtual clock", function()
     assert.equal(259225, app.now - from)
   end)
 
+  it("is the clock of os.time too", function()
+    local app = load([[mw.get("/os", function(_, res) res:json { os.time(), os.date("!%Y-%m-%d %H:%M:%S"), os.time { year = 1971, month = 1, day = 1 } } end)]],
+      { now = 86400 })
+    assert.same({ 86400, "1970-01-02 00:00:00", os.time { year = 1971, month = 1, day = 1 } }, app:request("GET", "/os"):json())
+  end)
+
   it("ends mw.kv entries and database transactions", function()
     local app = load [[mw.post("/tx", function(_, res)
         local ok, err = pcall(mw.transaction, function(tx) tx:query("CREATE TABLE t (n)") mw.sleep("20s") tx:query("SELECT 1") end)
@@ -504,6 +510,13 @@ describe("app:crash_at_each_step", function()
     assert.matches("without a crash: 1", message, 1, true)
     assert.matches("with it:         2", message, 1, true)
     assert.is_table(app:crash_at_each_step("w", nil, { output = false }))
+  end)
+
+  it("follows an execution that a request starts", function()
+    local app = load(good .. [[ mw.post("/go", function(req, res) res:json(mw.trigger("body", req:json())) end)]])
+    local report = app:crash_at_each_step(function(crashed, input) return crashed:request("POST", "/go", { json = input }):json().id end, { 1, 2 })
+    assert.is_true(report.points >= 6)
+    assert.matches("must return an execution's id", failure(app.crash_at_each_step, app, function() end), 1, true)
   end)
 
   it("fails for a missing stub, as a run does", function()

@@ -50,12 +50,18 @@ local function follow(self, crash_at)
   return watch
 end
 
--- Triggers; when the server dies before the answer, the execution is the one that was stored.
-local function run_surely(self, name, input, id)
-  local ok, started = pcall(self.trigger, self, name, input, { id = id })
-  if not ok and started ~= app.LOST then error(started, 0) end
-  if not ok then started = self.triggered[#self.triggered] end
-  return self:wait_run(started.id)
+-- Starts it; when the server dies before the answer, the execution is the one that was stored.
+local function run_surely(self, start, input, id)
+  local ok, started
+  if type(start) == "function" then
+    ok, started = pcall(start, self, input)
+  else
+    ok, started = pcall(function() return self:trigger(start, input, { id = id }).id end)
+  end
+  local stored = self.triggered[#self.triggered]
+  if not ok and not (self.restarts > 0 and stored) then error(started, 0) end
+  if type(started) ~= "string" and not stored then app.fail("app:crash_at_each_step: the function must return an execution's id") end
+  return self:wait_run(ok and type(started) == "string" and started or stored.id)
 end
 
 local function run_once(self, name, input, opts, crash_at)
@@ -110,7 +116,9 @@ local known = { check = "function", setup = "function", id = "string", output = 
 --- from the databases, in a fresh Lua state. Fails, naming the place, unless the run ends as it does without a crash, with the same
 --- output, and no step whose result was committed is called again. Every run begins with the databases, stubs and clock of this app, which
 --- stays as it is. A step whose result was not committed is called again: that is what its Idempotency-Key is for.
----@param name string
+---
+--- `name` may be function(app, input) that starts an execution otherwise, by a request for example, and returns its id.
+---@param name string|fun(app: mw.testing.App, input: any): string
 ---@param input any
 ---@param opts? mw.testing.CrashOpts
 ---@return { points: integer } how many places there were

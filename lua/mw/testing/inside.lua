@@ -40,6 +40,16 @@ local function crash()
   error(err, 0)
 end
 
+-- ---- the time of Lua itself ----
+
+local plain_time, plain_date = os.time, os.date
+
+local function seconds() return math.floor(runtime.now_us() / 1e6) end
+
+function os.time(t) return t == nil and seconds() or plain_time(t) end
+function os.date(format, t) return plain_date(format or "%c", t or seconds()) end
+function os.clock() return runtime.mono() end
+
 -- ---- plugin files ----
 
 local setup = ask "setup"
