@@ -45,6 +45,7 @@
   X(http_client_write, -EPIPE, "the connection breaks while the request is sent")                              \
   X(listener_accept, -EMFILE, "a connection cannot be accepted")                                               \
   X(lua_alloc, MW_EMEMORY, "an allocation of a Lua state is refused")                                          \
+  X(pg_claim, MW_EUNAVAILABLE, "executions are claimed, and the connection is lost before the answer is seen")   \
   X(pg_commit, MW_EUNAVAILABLE, "a group is committed, and the connection is lost before its answer is seen")  \
   X(pg_connect, MW_EUNAVAILABLE, "PostgreSQL cannot be reached")                                               \
   X(pg_receive, MW_EUNAVAILABLE, "the connection is lost when an answer comes")                                \

@@ -37,7 +37,7 @@ void mw_pg_names_deinit(mw_pg_names *names);
 bool mw_pg_names_add(mw_pg_names *names, const mw_write *write);
 
 typedef struct mw_pg_batch_sql {
-  char *create, *take_keys, *create_named, *point_keys, *find_named, *append, *check, *release;
+  char *create, *take_keys, *create_named, *point_keys, *find_named, *append, *check, *release, *release_claims;
 } mw_pg_batch_sql;
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer);
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql);

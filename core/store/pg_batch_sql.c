@@ -91,6 +91,11 @@ static const char release[] =
     "UPDATE " S "executions SET status = 1, owner = NULL, due_us = $3::bigint"
     " WHERE id = ANY ($1::uuid[]) AND owner = $2::bigint AND status = 2 AND fence <= 1";
 
+// The same for what claims took whose answers were lost; their tokens are in `due_us` (pg_node.c).
+static const char release_claims[] =
+    "UPDATE " S "executions SET status = 1, owner = NULL, due_us = $3::bigint"
+    " WHERE owner = $2::bigint AND status = 2 AND due_us = ANY ($1::bigint[])";
+
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
   *sql = (mw_pg_batch_sql){
       .create = mw_pg_writer_sql(writer, create),
@@ -101,12 +106,13 @@ void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
       .append = mw_pg_writer_sql(writer, append),
       .check = mw_pg_writer_sql(writer, check),
       .release = mw_pg_writer_sql(writer, release),
+      .release_claims = mw_pg_writer_sql(writer, release_claims),
   };
 }
 
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
-  char *all[] = {sql->create,     sql->take_keys, sql->create_named, sql->point_keys,
-                 sql->find_named, sql->append,    sql->check,        sql->release};
+  char *all[] = {sql->create, sql->take_keys, sql->create_named, sql->point_keys,    sql->find_named,
+                 sql->append, sql->check,     sql->release,      sql->release_claims};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
   *sql = (mw_pg_batch_sql){0};
 }

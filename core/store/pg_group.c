@@ -19,7 +19,7 @@
 #define CREATE_BYTES ((size_t)64 << 20) /* or so much is queued. */
 #define PATIENCE_MS 60000
 #define TRIES_MAX 3     /* Of a group that another transaction was in the way of. */
-#define UNSURE_MS 60000 /* How long creates of unknown outcome are looked after. */
+#define UNSURE_MS 60000 /* How long creates and claims of unknown outcome are looked after. */
 #define TICK_MS 1000
 
 typedef struct group {
@@ -44,6 +44,7 @@ typedef struct lane {
 typedef struct unsure {
   mw_list node;
   mw_id id;
+  int64_t token; /**< Of a claim; 0: `id` is a create. */
   int64_t until_ms;
 } unsure;
 
@@ -145,12 +146,15 @@ static void requeue(lane *l, group *g) {
   free_group(g);
 }
 
-static void note_unsure(mw_pg_groups *groups, const mw_pg_member *m) {
-  if (m->w.status != MW_STATUS_RUNNING) return;
+static unsure *add_unsure(mw_pg_groups *groups) {
   unsure *u = MW_NEW(unsure);
-  u->id = m->w.id;
   u->until_ms = mw_clock_mono_ms() + UNSURE_MS;
   mw_list_push(&groups->unsure, &u->node);
+  return u;
+}
+
+static void note_unsure(mw_pg_groups *groups, const mw_pg_member *m) {
+  if (m->w.status == MW_STATUS_RUNNING) add_unsure(groups)->id = m->w.id;
 }
 
 /* ---- running a group ---- */
@@ -346,7 +350,7 @@ static void pump(lane *l) {
   }
 }
 
-/* ---- creates whose outcome is unknown ---- */
+/* ---- creates and claims whose outcome is unknown ---- */
 
 static void answer_unsure(mw_pg_job *job, int status, const mw_err *err) {
   if (status && status != MW_ECANCELED) {
@@ -355,25 +359,44 @@ static void answer_unsure(mw_pg_job *job, int status, const mw_err *err) {
   }
 }
 
+static mw_pg_job *new_release(mw_pg_groups *groups, uint32_t oid) {
+  mw_pg_job *job = mw_pg_job_new(groups->writer, answer_unsure);
+  mw_pg_array_init(&job->arrays[0], oid);
+  return job;
+}
+
+static void run_release(mw_pg_groups *groups, mw_pg_job *job, const char *sql) {
+  if (!job) return;
+  mw_pg_bind_array(&job->binds, &job->arrays[0]);
+  mw_pg_bind_i64(&job->binds, atomic_load(&groups->store->epoch));
+  mw_pg_bind_i64(&job->binds, mw_clock_wall_us());
+  job->op.stmts[0] = (mw_pg_stmt){.sql = sql, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.nstmts = 1;
+  mw_pg_job_run(job);
+}
+
 static void release_unsure(mw_pg_groups *groups) {
   if (mw_list_is_empty(&groups->unsure) || !mw_pg_writer_is_up(groups->writer)) return;
-  mw_pg_job *job = mw_pg_job_new(groups->writer, answer_unsure);
-  mw_pg_array_init(&job->arrays[0], MW_PG_UUID);
+  mw_pg_job *ids = NULL, *claims = NULL;
   int64_t now_ms = mw_clock_mono_ms();
   MW_LIST_EACH(&groups->unsure, node) {
     unsure *u = MW_CONTAINER(node, unsure, node);
-    mw_pg_array_add_id(&job->arrays[0], &u->id);
+    mw_pg_job **job = u->token ? &claims : &ids;
+    if (!*job) *job = new_release(groups, u->token ? MW_PG_INT8 : MW_PG_UUID);
+    if (u->token) mw_pg_array_add_i64(&claims->arrays[0], -u->token);
+    else mw_pg_array_add_id(&ids->arrays[0], &u->id);
     if (now_ms < u->until_ms) continue;
     mw_list_remove(&u->node);
     mw_free(u);
   }
-  mw_pg_bind_array(&job->binds, &job->arrays[0]);
-  mw_pg_bind_i64(&job->binds, atomic_load(&groups->store->epoch));
-  mw_pg_bind_i64(&job->binds, mw_clock_wall_us());
-  job->op.stmts[0] =
-      (mw_pg_stmt){.sql = groups->sql.release, .params = mw_pg_binds_params(&job->binds), .prepare = true};
-  job->op.nstmts = 1;
-  mw_pg_job_run(job);
+  run_release(groups, ids, groups->sql.release);
+  run_release(groups, claims, groups->sql.release_claims);
+}
+
+void mw_pg_groups_note_claim(mw_pg_groups *groups, int64_t token) {
+  if (groups->closed) return;
+  add_unsure(groups)->token = token;
+  arm_tick(groups);
 }
 
 /* ---- waiting for the database ---- */

@@ -6,8 +6,11 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
+#include "base/rand.h"
 #include "loop/loop.h"
+#include "store/pg_group.h"
 #include "store/pg_writer.h"
 
 // This process as an owner: its row in `nodes` with a lease by the database's clock, and claiming. A lease is
@@ -170,6 +173,15 @@ static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
 }
 
 static void answer_claim(mw_pg_job *job, int status, const mw_err *err) {
+  // Sent, and nobody knows whether it happened: what it took would belong to this node and be run by nobody.
+  if (status == MW_EUNAVAILABLE && job->op.was_sent) mw_pg_groups_note_claim(mw_pg_writer_groups(job->writer), job->token);
+  mw_err lost = {0};
+  bool cut = status == 0 && job->count > 0 && MW_FAULT(pg_claim);
+  if (cut) {
+    mw_pg_groups_note_claim(mw_pg_writer_groups(job->writer), job->token);
+    status = mw_err_set(&lost, MW_EUNAVAILABLE, "PostgreSQL: the connection was closed");
+    err = &lost;
+  }
   int64_t next_us = job->number;
   if (next_us != INT64_MAX && job->count == 0) {
     // Due, and yet not got: another node is at it. Not again at once, then.
@@ -178,6 +190,7 @@ static void answer_claim(mw_pg_job *job, int status, const mw_err *err) {
   }
   ((mw_claim_cb)job->cb)(status, status ? NULL : job->data, status ? 0 : job->count,
                          status ? INT64_MAX : next_us, status ? err : NULL, job->arg);
+  if (cut) mw_pg_writer_reject(job->writer, &lost);
 }
 
 /** How far mw_clock_shift has moved this process from the system's clock: specs travel in time, and the
@@ -206,6 +219,8 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
   mw_pg_params who = mw_pg_binds_params(&job->binds);
   mw_pg_bind_i64(&job->binds, limit);
   mw_pg_bind_i64(&job->binds, shift_us());
+  job->token = (int64_t)(mw_rand_u64() >> 2) + 1;
+  mw_pg_bind_i64(&job->binds, job->token);
   job->op.stmts[0] =
       (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
   job->op.stmts[1] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
@@ -236,27 +251,29 @@ static const char renew_sql[] =
     " ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL"
     " RETURNING epoch";
 
+// A claim marks what it takes with its token, in the due time that a running execution has no use for, so that a claim whose
+// answer never came can be undone (pg_group.h).
 static const char claim_sql[] =
     "WITH dead AS MATERIALIZED (SELECT epoch FROM " S "nodes WHERE " DEAD "), "
     "orphans AS ("
-    "SELECT id FROM " S "executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2"
+    "SELECT id, due_us FROM " S "executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2"
     " AND owner IN (SELECT epoch FROM dead) LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
     "due AS ("
-    "SELECT id FROM " S "executions WHERE status IN (1, 3) AND due_us <= " DB_NOW_US " + $4::bigint"
+    "SELECT id, due_us FROM " S "executions WHERE status IN (1, 3) AND due_us <= " DB_NOW_US " + $4::bigint"
     " ORDER BY due_us, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
     // Queued by a node whose clock is ahead, or before the database's was set back: what waits for no time is always due.
     "early AS ("
-    "SELECT id FROM " S "executions WHERE status = 1 AND due_us + 0 > " DB_NOW_US " + $4::bigint"
+    "SELECT id, due_us FROM " S "executions WHERE status = 1 AND due_us + 0 > " DB_NOW_US " + $4::bigint"
     " ORDER BY id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
     "picked AS ("
-    "SELECT id, true AS interrupted FROM orphans UNION ALL SELECT id, false FROM due UNION ALL SELECT id, false FROM early"
-    " LIMIT $3::bigint), "
+    "SELECT id, due_us, true AS interrupted FROM orphans UNION ALL SELECT id, due_us, false FROM due"
+    " UNION ALL SELECT id, due_us, false FROM early LIMIT $3::bigint), "
     "taken AS ("
-    "UPDATE " S "executions e SET owner = $1::bigint, fence = e.fence + 1, status = 2,"
+    "UPDATE " S "executions e SET owner = $1::bigint, fence = e.fence + 1, status = 2, due_us = -$5::bigint,"
     " started_us = coalesce(e.started_us, " DB_NOW_US " + $4::bigint)"
     " FROM picked p WHERE e.id = p.id"
     " RETURNING e.id, e.fence, e.created_us, e.api_level, p.interrupted, e.app, e.workflow, e.input, e.bundle,"
-    " e.seed, e.due_us) "
+    " e.seed, p.due_us) "
     "SELECT id, fence, created_us, api_level, interrupted, app, workflow, input, bundle, seed FROM taken"
     " ORDER BY due_us, id";
 

@@ -242,6 +242,7 @@ bool mw_pg_writer_is_up(const mw_pg_writer *writer) { return writer->up; }
 mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer) { return writer->up ? writer->conn : NULL; }
 mw_pg_node *mw_pg_writer_node(mw_pg_writer *writer) { return writer->node; }
 mw_pg_client *mw_pg_writer_client(mw_pg_writer *writer) { return writer->client; }
+mw_pg_groups *mw_pg_writer_groups(mw_pg_writer *writer) { return writer->groups; }
 
 /* ---- code and changes ---- */
 

@@ -21,6 +21,7 @@ bool mw_pg_writer_is_up(const mw_pg_writer *writer);
 /** The connection, NULL unless up. */
 mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer);
 mw_pg_client *mw_pg_writer_client(mw_pg_writer *writer);
+struct mw_pg_groups *mw_pg_writer_groups(mw_pg_writer *writer);
 /** Puts the schema for every `{{schema}}` in `sql`; the caller frees it. */
 char *mw_pg_writer_sql(const mw_pg_writer *writer, const char *sql);
 
@@ -42,7 +43,7 @@ struct mw_pg_job {
   void *arg;
   void *data;
   size_t count;
-  int64_t number;
+  int64_t number, token;
 };
 
 mw_pg_job *mw_pg_job_new(mw_pg_writer *writer, void (*answer)(mw_pg_job *job, int status, const mw_err *err));

@@ -14,7 +14,7 @@ local function must(value, err, ...)
   return value, err, ...
 end
 
-local QUEUED, RUNNING, COMPLETED = 1, 2, 5
+local QUEUED, RUNNING, COMPLETED = 1, 2, 8
 
 local cases = {
   -- ---- task ----

@@ -256,54 +256,7 @@ for _, database in ipairs(durable.databases()) do
   end)
 end
 
-describe("PostgreSQL that goes away", function()
-  it("under load gives clear 503s, and every acknowledged trigger completes when it is back", function()
-    local postgres = require "support.postgres"
-    if not postgres.can_start() then return pending("needs the PostgreSQL server programs") end
-    local up = upstream.start { delay = 0.005 }
-    local pg = postgres.start()
-    local s = server.start {
-      plugins = { ["work.lua"] = plugin }, env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port }, database = pg.url,
-      args = { "--workers", "2" },
-    }
-    local pid, acknowledged, refused, run = s:server_pid(), {}, 0, 0
-    local function trigger_for(seconds)
-      local until_ = server.now() + seconds
-      while server.now() < until_ do
-        run = run + 1
-        local answer = s:post("/api/trigger", { json = { name = "listed", input = { run = run } }, timeout = 20 })
-        if answer.status == 200 then acknowledged[#acknowledged + 1] = answer.json().executionId
-        else
-          assert.equal(503, answer.status, answer.body)
-          assert.truthy(answer.json().error)
-          assert.truthy(answer.headers["retry-after"])
-          refused = refused + 1
-        end
-      end
-    end
-    trigger_for(1)
-    pg:stop_now()
-    trigger_for(1.5)
-    assert.is_true(refused > 0)
-    assert.equal(503, s:get("/readyz").status)
-    assert.equal(200, s:get("/livez").status)
-    pg:start_again()
-    s:wait(function() return s:get("/readyz").status == 200 end, 20, "readiness")
-    trigger_for(0.5)
-    s:wait(function()
-      for _, id in ipairs(acknowledged) do
-        local answer = s:get("/api/v1/executions/" .. id)
-        if answer.status ~= 200 or answer.json().status ~= "completed" then return false end
-      end
-      return true
-    end, 60, "all executions to complete")
-    for key, count in pairs(check_calls(up:calls(), {})) do assert.equal(1, count, key) end
-    assert.equal(pid, s:server_pid())
-    s:stop()
-    pg:stop()
-    up:stop()
-  end)
-
+describe("PostgreSQL that is away", function()
   it("before the start lets the server start, and it recovers by itself", function()
     local postgres = require "support.postgres"
     if not postgres.can_start() then return pending("needs the PostgreSQL server programs") end

@@ -211,6 +211,21 @@ describe("PostgreSQL on a bad network", function()
     for key, count in pairs(durable.check_calls(up:calls(), {})) do assert.equal(1, count, key) end
   end)
 
+  case("runs what was claimed by a statement whose answer was lost", function()
+    start("pg_claim=times=3", { ["p.lua"] = [[
+      local mw = require "mw"
+      mw.workflow("later", { { name = "a", retries = 1, backoff = "1500ms", run = function(ctx)
+        if ctx.attempt == 1 then error("not yet") end
+        return ctx.attempt
+      end } })
+    ]] })
+    for _ = 1, 4 do assert.equal(200, s:post("/api/trigger", { json = { name = "later" } }).status) end
+    s:wait(function()
+      local list = s:get("/api/v1/executions?status=completed").json()
+      return list.total == 4, s:get("/api/v1/executions").body
+    end, 20, "all to complete")
+  end)
+
   case("fails a transaction that loses its connection, and nothing of it is there", function()
     start("pg_tx=after=2,times=1", { ["p.lua"] = [[
       local mw = require "mw"

@@ -40,7 +40,7 @@ local function be_client(number, s, dir, log_path)
     while true do
       local port = ((posix.read_file(s.data .. "/addresses") or ""):match("main %S-:(%d+)"))
       local answer = port and http.try_request("127.0.0.1", tonumber(port), "POST", "/api/trigger", {
-        json = { name = run % 2 == 0 and "listed" or "written", input = { run = run } }, headers = { ["idempotency-key"] = "run-" .. run },
+        json = { name = run % 6 == 0 and "later" or run % 2 == 0 and "listed" or "written", input = { run = run } }, headers = { ["idempotency-key"] = "run-" .. run },
         timeout = 5,
       })
       if answer and answer.status == 200 then

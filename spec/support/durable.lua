@@ -32,6 +32,11 @@ M.plugin = [==[
     ctx:step("b", call("b"))
     return sum
   end)
+  mw.workflow("later", { entry "a",
+    { name = "b", retries = 50, backoff = { initial = "2200ms", max = "2200ms" }, run = function(ctx) -- sleeps in the store, and is claimed again
+      if ctx.attempt == 1 then error("not yet") end
+      return call("b")(ctx)
+    end }, entry "c" })
   mw.workflow("written", function(ctx, input)
     local last
     for _, name in ipairs { "a", "b", "c" } do last = ctx:step(name, function(step) return call(name)(step or ctx) end, retry) end
@@ -71,15 +76,17 @@ end
 local Load = {}
 Load.__index = Load
 
----opts.on_refused(answer): sees what was not acknowledged (nil: a connection that broke).
+---opts.later: every eighth execution sleeps for a second or two. opts.on_refused(answer): sees what was not acknowledged (nil: a connection that broke).
 function M.load(s, opts)
-  return setmetatable({ server = s, run = 0, acknowledged = {}, refused = 0, broken = 0, on_refused = opts and opts.on_refused }, Load)
+  return setmetatable({ server = s, run = 0, acknowledged = {}, refused = 0, broken = 0, on_refused = opts and opts.on_refused,
+    later = opts and opts.later }, Load)
 end
 
 ---Triggers the next run, half of them as lists. Returns the answer, or nil when the connection broke.
 function Load:trigger(headers)
   self.run = self.run + 1
-  local body = { name = self.run % 2 == 0 and "listed" or "written", input = { run = self.run } }
+  local name = self.later and self.run % 8 == 0 and "later" or self.run % 2 == 0 and "listed" or "written"
+  local body = { name = name, input = { run = self.run } }
   local ok, answer = pcall(self.server.post, self.server, "/api/trigger", { json = body, headers = headers, timeout = 20 })
   if ok and answer.status == 200 then
     self.acknowledged[#self.acknowledged + 1] = answer.json().executionId
