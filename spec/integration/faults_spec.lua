@@ -109,9 +109,14 @@ describe("SQLite on a bad disk", function()
   end
 
   it("survives pages that cannot be read", function()
-    local load = start "sqlite_read=p0.2,after=60,times=40"
+    local load = start "sqlite_read=p0.2,after=60,times=20"
     load.on_refused = nil
-    load:trigger_times(20)
+    s:wait(function()
+      load:trigger()
+      pcall(s.get, s, "/api/v1/executions?limit=" .. load.run)
+      return s:log():find("a fault point acts", 1, true)
+    end, 15, "a page that is read from the disk")
+    load:trigger_times(10)
     s:wait(function() return s:get("/api/v1/executions").status == 200 end, 10, "a list")
     load:wait_completed(30)
     assert.equal("ok", server.integrity(s.data .. "/moonwatch.db"))

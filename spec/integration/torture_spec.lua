@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- kill -9 again and again, on a world that fails as well: while clients trigger executions, the server is killed, or ends itself in the
--- middle of a write, an fsync or a commit, with writes, fsyncs, connections and answers failing in between (core/base/fault.h).
+-- middle of a write, an fsync or a commit, with writes, fsyncs, connections and answers failing in between (core/base/fault.h), and
+-- connections to PostgreSQL cut.
 --
 --   MW_TEST_KILLS=200 MW_TEST_RUNS=500    the whole of it; the default is a handful
 --   MW_TEST_SEED=…                        a run again (the seed is printed; what the kernel schedules is not repeated)
@@ -8,6 +9,7 @@
 local durable = require "support.durable"
 local http = require "support.http"
 local posix = require "support.posix"
+local proxy = require "support.proxy"
 local server = require "support.server"
 local upstream = require "support.upstream"
 
@@ -85,8 +87,10 @@ for _, database in ipairs(durable.databases()) do
       if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
       math.randomseed(seed)
       local up = upstream.start { delay = 0.01 }
+      local url = database.url and server.fresh_database(database.url)
+      local network = url and proxy.start(tonumber(url:match("@[^/:]+:(%d+)")), seed)
       local s = server.start { plugins = { ["work.lua"] = durable.plugin }, env = durable.env(up), args = { "--workers", "2" },
-        database = database.url and server.fresh_database(database.url) }
+        database = url and network:url(url) }
       local log_path, clients, marks, crashes, started = os.tmpname(), {}, {}, 0, posix.now()
       for i = 1, CLIENTS do clients[i] = posix.fork(function() be_client(i, s, s.dir, log_path) end) end
       local function note_end() -- it is gone, or goes now
@@ -96,7 +100,13 @@ for _, database in ipairs(durable.databases()) do
       end
       for round = 1, kills do
         posix.write_file(s.dir .. "/round", tostring(round))
-        if posix.wait_exit(s.pid, 0.02 + math.random() * 0.25) ~= nil then s.pid = nil end
+        local ended
+        for _ = 1, math.random(2) do
+          ended = posix.wait_exit(s.pid, 0.02 + math.random() * 0.15) ~= nil
+          if ended then break end
+          if network then network:cut() end
+        end
+        if ended then s.pid = nil end
         note_end()
         start_again(s, faults[database.name], note_end)
       end
@@ -124,6 +134,7 @@ for _, database in ipairs(durable.databases()) do
       if not database.url then assert.equal("ok", server.integrity(s.data .. "/moonwatch.db")) end
       s:clean()
       os.remove(log_path)
+      if network then network:stop() end
       up:stop()
     end)
   end)
