@@ -158,7 +158,7 @@ describe("PostgreSQL that misbehaves", function()
 
   case("has every backend terminated, one after the other", function()
     local function terminate_one()
-      return postgres.query(s.direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
+      return server.postgres(s.direct, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
         .. " pid <> pg_backend_pid() ORDER BY random() LIMIT 1")
     end
     local ended = 0

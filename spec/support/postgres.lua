@@ -9,11 +9,7 @@
 --   pg:stop()                        -- and everything is gone; it is as well when the spec process ends
 
 local ffi = require "ffi"
-require "support.server" -- its declarations of libpq
-require("support.cdef").define [[
-int PQntuples(const void *result);
-char *PQgetvalue(const void *result, int row, int column);
-]]
+require "support.posix"
 
 local M = {}
 local Server = {}
@@ -21,20 +17,6 @@ local methods = { __index = Server }
 
 local function script(...)
   return os.execute("script/postgres " .. table.concat({ ... }, " ") .. " >/dev/null 2>&1") == 0
-end
-
----The first column of the first row of a statement, as text; nil when there is none.
-function M.query(url, sql)
-  local C = ffi.C
-  local conn = C.PQconnectdb(url)
-  assert(C.PQstatus(conn) == 0, ffi.string(C.PQerrorMessage(conn)))
-  local result = C.PQexec(conn, sql)
-  local status = C.PQresultStatus(result)
-  assert(status == 1 or status == 2, ffi.string(C.PQerrorMessage(conn)))
-  local value = status == 2 and C.PQntuples(result) > 0 and ffi.string(C.PQgetvalue(result, 0, 0)) or nil
-  C.PQclear(result)
-  C.PQfinish(conn)
-  return value
 end
 
 ---True when PostgreSQL's server programs are installed.
