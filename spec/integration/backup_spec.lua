@@ -106,7 +106,7 @@ describe("backup", function()
   it("under load is restored into another folder, where every execution finishes and no finished step runs again", function()
     local s = start { env = env() }
     s:get("/prepare")
-    local load = s:load("/go", { connections = 3, seconds = 3 })
+    local load = s:load("/go", { connections = 2, seconds = 1.5 })
     s:wait(function() return #up:calls() > 60 end, 20, "executions under way")
     local done = finished(up:calls())
     local code, text = s:command("backup", dir .. "/b.tar", "--data", s.data)
@@ -143,7 +143,7 @@ describe("backup", function()
     end
     local s = start { env = env(), database = from }
     s:get("/prepare")
-    local load = s:load("/go", { connections = 3, seconds = 2 })
+    local load = s:load("/go", { connections = 2, seconds = 1 })
     s:wait(function() return #up:calls() > 40 end, 20, "executions under way")
     local done = finished(up:calls())
     run_lines("backup", dir .. "/it's.dump", "--database", from)
