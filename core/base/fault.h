@@ -35,6 +35,7 @@
 #define MW_FAULT_TABLE(X)                                                                                      \
   X(dns_lookup, MW_EDNS, "a host name has no address")                                                         \
   X(file_open, -EACCES, "a file of ours cannot be opened or made")                                             \
+  X(file_rename, -EIO, "a file of ours cannot be renamed")                                                     \
   X(file_sync, -EIO, "fsync of a file of ours fails")                                                          \
   X(file_watch, -ENOSPC, "a folder cannot be watched")                                                         \
   X(file_write, -ENOSPC, "writing to a file of ours fails")                                                    \

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "store/archive.h"
 #include "store/data_dir.h"
 
@@ -188,7 +189,9 @@ static int write_file(const work *w, const mw_manifest *m, mw_err *err) {
   int code = put_all(w, m, fd, err);
   if (!code && fsync(fd)) code = mw_err_set(err, MW_EIO, "cannot sync %s: %s", path, strerror(errno));
   if (close(fd) && !code) code = mw_err_set(err, MW_EIO, "cannot close %s: %s", path, strerror(errno));
-  if (!code && rename(path, w->what->file)) code = mw_err_set(err, MW_EIO, "cannot rename to %s: %s", w->what->file, strerror(errno));
+  int fault = code ? 0 : MW_FAULT(file_rename);
+  if (!code && (fault || rename(path, w->what->file)))
+    code = mw_err_set(err, MW_EIO, "cannot rename to %s: %s", w->what->file, strerror(fault ? -fault : errno));
   if (!code) sync_parent(w->what->file);
   return code;
 }

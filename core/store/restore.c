@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fault.h"
 #include "store/archive.h"
 #include "store/backup.h"
 #include "store/data_dir.h"
@@ -218,8 +219,10 @@ static int move(const char *from_dir, const char *to_dir, const char *name, mw_e
   char from[PATH_SIZE], to[PATH_SIZE];
   path_in(from_dir, name, from);
   path_in(to_dir, name, to);
-  if (!rename(from, to) || errno == ENOENT) return 0;
-  return mw_err_set(err, MW_EIO, "cannot rename %s to %s: %s; run the restore again", from, to, strerror(errno));
+  if (access(from, F_OK) && errno == ENOENT) return 0;
+  int fault = MW_FAULT(file_rename);
+  if (!fault && !rename(from, to)) return 0;
+  return mw_err_set(err, MW_EIO, "cannot rename %s to %s: %s; run the restore again", from, to, strerror(fault ? -fault : errno));
 }
 
 static int make_aside(const work *w, mw_buf *aside, mw_err *err) {

@@ -257,6 +257,35 @@ describe("a backup file", function()
     assert.is_nil(posix.read_file(data .. "/restore.unfinished"))
   end)
 
+  it("whose restore is killed between any two renames is restored by the next one, and no old file is lost", function()
+    local has_faults, crashes = true, 0
+    for after = 0, 7 do
+      local data = ("%s/crash%d"):format(dir, after)
+      assert.equal(0, (server.command { "migrate", "up", "--data", data }))
+      server.sqlite(data .. "/moonwatch.db", "INSERT INTO apps VALUES ('old', 1)")
+      local code = server.command({ "restore", file, "--data", data, "--force" },
+        { env = { MW_FAULTS = ("file_rename=crash,after=%d"):format(after) } })
+      if after == 0 and code == 0 then has_faults = false break end
+      if code ~= 0 then
+        crashes = crashes + 1
+        local refused, text = server.command({ "serve", "--data", data, "--listen", "127.0.0.1:0" }, { dir = dir })
+        assert.equal(1, refused)
+        assert.matches("run `moonwatch restore` again", text)
+        code = server.command { "restore", file, "--data", data }
+        assert.equal(0, code)
+      end
+      assert.equal("20", server.sqlite(data .. "/moonwatch.db", "SELECT count(*) FROM executions"))
+      assert.is_nil(posix.read_file(data .. "/node.id"))
+      local found = 0
+      for old in io.popen("ls " .. data .. "/before-restore-*/moonwatch.db"):lines() do
+        found = found + tonumber(server.sqlite(old, "SELECT count(*) FROM apps WHERE name = 'old'"))
+      end
+      assert.equal(1, found)
+    end
+    if not has_faults then return pending("needs a build with fault points") end
+    assert.is_true(crashes >= 5)
+  end)
+
   it("that is there is kept when the next backup fails", function()
     local before = posix.read_file(file)
     local code, text = server.command { "backup", file, "--data", dir .. "/nothing" }
