@@ -285,6 +285,20 @@ describe("the spec's database", function()
     assert.equal("1971-01-02", app:one("SELECT date('now') AS at").at)
   end)
 
+  it("can be away for a while", function()
+    local app = load [[mw.workflow("w", { { name = "a", timeout = "1h", run = function() mw.sleep("10s") return 1 end } })
+      mw.post("/go", function(_, res) res:json(mw.trigger("w")) end)]]
+    local id = app:request("POST", "/go"):json().id
+    app:database_away("1m")
+    assert.equal(503, app:request("POST", "/go").status)
+    app:advance("59s")
+    assert.equal("unavailable", select(2, pcall(app.query, app, "SELECT 1")).code)
+    local from = app.now
+    assert.equal(1, app:wait_run(id):ok().output) -- the step's result waited for it
+    assert.is_true(app.now - from < 3)
+    assert.equal(1, #app.triggered)
+  end)
+
   it("ends a statement that runs for ever", function()
     local app = load [[mw.get("/x", function(_, res)
       local _, err = mw.try(mw.query, "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c", {}, { timeout = "200ms" })

@@ -285,6 +285,12 @@ end
 ---@return table? row
 function App:one(sql, params) return self:query(sql, params)[1] end
 
+--- The databases answer `unavailable` for so long, as when PostgreSQL is away; open transactions go on.
+---@param duration number|string of the virtual clock
+function App:database_away(duration)
+  M.call(self, "database_away", { seconds = validate.duration("app:database_away", duration) })
+end
+
 --- mw.kv of the app: app:kv("get", "key"), app:kv("set", "key", value, { ttl = "5m" }), app:kv("delete", "key").
 ---@param what "get"|"set"|"add"|"delete"|"incr"
 ---@param key string

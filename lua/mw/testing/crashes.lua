@@ -42,7 +42,7 @@ local function follow(self, crash_at)
   self.on_point = function(point)
     local key = point.id .. "\0" .. (point.step or "")
     if point.kind == "called" and watch.done[key] then watch.again[#watch.again + 1] = point.step end
-    if point.row == "result" then watch.done[key] = true end
+    if point.over then watch.done[key] = true end -- it has a result, or has failed for good
     watch.count = watch.count + 1
     watch.points[watch.count] = point
     return watch.count == crash_at
@@ -80,7 +80,7 @@ end
 local function shown(value) return value == nil and "nil" or json.encode(value, { sort = true }) end
 
 local function problem_of(run, baseline, watch, opts)
-  if watch.again[1] then return ("step %q was called again although its result was committed"):format(watch.again[1]) end
+  if watch.again[1] then return ("step %q was called again although its outcome was committed"):format(watch.again[1]) end
   if run.status ~= baseline.status then return ("it should be %s\n%s"):format(baseline.status, tostring(run)) end
   if opts.output == false then return nil end
   if not same(run.output, baseline.output) then

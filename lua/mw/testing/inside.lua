@@ -172,6 +172,18 @@ function redis.is_configured() return true end
 function redis.subscribe() return nil, errors.new("unavailable", "mw.redis.subscribe has no messages in specs: call what handles one") end
 function redis.end_feeds() end
 
+-- ---- a database that is away ----
+
+local away_until_us = 0
+
+for _, name in ipairs { "query", "begin", "create", "append", "claim", "put_code", "get_code", "get", "journal", "add_change" } do
+  local plain = store[name]
+  store[name] = function(...)
+    if runtime.now_us() >= away_until_us then return plain(...) end
+    return nil, errors.new("unavailable", "the database is away: the spec says so")
+  end
+end
+
 -- ---- executions ----
 
 local plain_create, plain_append = store.create, store.append
@@ -183,7 +195,7 @@ local kinds = { r = "result", f = "failure", i = "interruption", a = "attempt", 
 local function what_is(data)
   local row = data and journal.decode(data) or {}
   for _, key in ipairs { "r", "f", "i", "a", "d" } do
-    if row[key] then return kinds[key], row[key][1] end
+    if row[key] then return kinds[key], row[key][1], key == "r" or (key == "f" and row.f[5] < 0) or nil end
   end
   return "end"
 end
@@ -191,8 +203,8 @@ end
 local function committed(id, data, to)
   if to then ask("status", { id = id, status = status_name(to) }) end
   if not task.what() then return end
-  local row, step = what_is(data)
-  if ask("point", { kind = "committed", id = id, row = row, step = step, status = to and status_name(to) or nil }).crash then crash() end
+  local row, step, over = what_is(data)
+  if ask("point", { kind = "committed", id = id, row = row, step = step, over = over, status = to and status_name(to) or nil }).crash then crash() end
 end
 
 function store.create(workflow, input, ...)
@@ -300,6 +312,8 @@ function functions.step(args)
   end
   errors.throw("not_found", ("workflow %q has no step %q"):format(args.name, args.step))
 end
+
+function functions.database_away(args) away_until_us = runtime.now_us() + args.seconds * 1e6 end
 
 function functions.kv(args)
   local kv = require "mw.kv"
