@@ -30,6 +30,7 @@ const mw_command *const mw_commands[] = {
     &mw_command_version,
     &mw_command_help,
     &mw_command_serve_child,
+    &mw_command_upgrade,
     &mw_command_words,
     NULL,
 };
@@ -274,7 +275,7 @@ static int take_raw(mw_cli *cli, int argc, char **argv) {
 }
 
 int mw_cli_main(int argc, char **argv) {
-  mw_cli cli = {0};
+  mw_cli cli = {.line = argv};
   if (argc < 2) {
     mw_cli_print_overview(stderr);
     return MW_EXIT_USAGE;

@@ -53,6 +53,7 @@ typedef struct mw_command {
 } mw_command;
 
 struct mw_cli {
+  char **line; /**< As main() got it. */
   const mw_command *command;
   int argc;
   char *argv[MW_CLI_MAX + 1]; /**< Arguments after the command, without flags (with them for a raw command); NULL-ended. */

@@ -5,6 +5,9 @@
 
 #include "app/cli.h"
 
+/** Flags of `serve`, and of the program that takes over from one. */
+extern const mw_cli_flag mw_serve_flags[];
+
 extern const mw_command mw_command_init;
 extern const mw_command mw_command_new;
 extern const mw_command mw_command_serve;
@@ -24,5 +27,6 @@ extern const mw_command mw_command_types;
 extern const mw_command mw_command_completion;
 extern const mw_command mw_command_version;
 extern const mw_command mw_command_help;
-extern const mw_command mw_command_serve_child;
+extern const mw_command mw_command_serve_child,
+    mw_command_upgrade;
 extern const mw_command mw_command_words;

@@ -76,6 +76,8 @@ typedef enum mw_config_kind {
   X(watch, "watch", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Reload when a file in the plugins folder changes")              \
   X(drain_timeout, "drain_timeout", DURATION, "20s", 0, 3600000, NULL, NULL, NULL, false,                                         \
     "How long requests and tasks may finish after SIGTERM")                                                                       \
+  X(upgrade_timeout, "upgrade_timeout", DURATION, "60s", 1000, 3600000, NULL, NULL, NULL, false,                                  \
+    "How long a new program may take to check itself, and to serve, after SIGUSR2")                                               \
   X(drain_delay, "drain_delay", DURATION, "0s", 0, 3600000, NULL, NULL, NULL, false,                                              \
     "How long it serves on as not ready before it drains, for load balancers")                                                    \
   X(service_name, "service_name", STR, "", 0, 0, NULL, NULL, NULL, false,                                                         \

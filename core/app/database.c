@@ -21,6 +21,7 @@ static void on_registered_main(void *arg) {
   atomic_store(&rt->store_ready, true);
   mw_log(MW_LOG_INFO, "store", "ready", MW_LOG_S("engine", mw_store_engine(rt->store)), MW_LOG_I("epoch", mw_store_epoch(rt->store)));
   for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, start_engine, &rt->worker[i]);
+  mw_runtime_open_doors(rt);
 }
 
 static void register_node(void *arg);
@@ -82,8 +83,6 @@ static void on_prepared(void *arg, int status) {
   mw_free(arg);
   if (status) job.status = status;
   if (atomic_load(&rt->draining)) return;
-  rt->database_seen = !job.status || job.status == MW_EUNAVAILABLE || job.status == MW_ETIMEOUT;
-  mw_runtime_tell_ready(rt);
   if (!job.status) {
     if (job.count) mw_log(MW_LOG_INFO, "store", "migrated", MW_LOG_I("migrations", job.count));
     mw_loop_post(rt->worker[0].loop, register_node, &rt->worker[0]);
@@ -97,6 +96,7 @@ static void on_prepared(void *arg, int status) {
   int64_t wait_ms = RETRY_MS << (rt->database_failures < 5 ? rt->database_failures : 5);
   if (rt->database_failures++ == 0)
     mw_log(MW_LOG_WARN, "store", "the database is away; what needs it answers 503 until it is back", MW_LOG_S("error", job.err.text));
+  mw_runtime_open_doors(rt);
   retry(rt, wait_ms < RETRY_MAX_MS ? wait_ms : RETRY_MAX_MS);
 }
 

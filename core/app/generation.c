@@ -175,7 +175,7 @@ static void on_installed(void *arg) {
   if (++rt->installed < rt->workers) return;
   atomic_store(&rt->serving, true);
   mw_log(MW_LOG_INFO, "plugins", "generation serves", MW_LOG_I("generation", b->number), MW_LOG_F("load_ms", (double)b->took_us / 1e3));
-  mw_runtime_tell_ready(rt);
+  mw_runtime_open_doors(rt);
   finish_build(rt, b);
 }
 

@@ -22,7 +22,7 @@
 #include "loop/signal.h"
 #include "vm/watchdog.h"
 
-enum { KV_BYTES = 64 << 20, LATE_MS = 50, SETTLE_MS = 60 };
+enum { KV_BYTES = 64 << 20, LATE_MS = 50, SETTLE_MS = 60, DOORS_MS = 2000 };
 
 /* ---- start ---- */
 
@@ -201,10 +201,35 @@ static void watch_plugins(mw_runtime *rt) {
            MW_LOG_S("error", err.text));
 }
 
-void mw_runtime_tell_ready(mw_runtime *rt) {
-  if (rt->told_ready || rt->fds.supervisor < 0 || !rt->database_seen || !atomic_load(&rt->serving)) return;
+static void do_listen(void *arg) { mw_worker_listen(arg); }
+
+static void open_doors(mw_runtime *rt) {
+  if (rt->doors_open) return;
+  rt->doors_open = true;
+  mw_timer_stop(&rt->doors);
+  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, do_listen, &rt->worker[i]);
+}
+
+static void tell_ready(mw_runtime *rt) {
+  if (rt->told_ready || rt->fds.supervisor < 0) return;
   rt->told_ready = true;
   if (write(rt->fds.supervisor, &(char){MW_PAIR_READY}, 1) < 0) mw_log(MW_LOG_WARN, "runtime", "the supervisor does not listen");
+}
+
+void mw_runtime_open_doors(mw_runtime *rt) {
+  bool database_known = atomic_load(&rt->store_ready) || rt->database_failures > 0;
+  if (!atomic_load(&rt->serving) || atomic_load(&rt->draining)) return;
+  if (database_known) {
+    open_doors(rt);
+    tell_ready(rt);
+  } else if (!rt->fds.takes_over && !rt->doors_open) {
+    mw_timer_start(rt->main, &rt->doors, DOORS_MS); // a long migration: probes must be answered
+  }
+}
+
+static void on_doors(mw_timer *timer, void *arg) {
+  mw_runtime *rt = arg;
+  if (!atomic_load(&rt->draining)) open_doors(rt);
 }
 
 static void on_keep_alive(mw_timer *timer, void *arg) { mw_timer_start(((mw_runtime *)arg)->main, timer, 3600 * 1000); }
@@ -234,6 +259,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
   rt->database_pool = mw_work_pool_new("database", 1, 8);
   mw_timer_init(&rt->leave, on_leave, rt);
+  mw_timer_init(&rt->doors, on_doors, rt);
   mw_timer_init(&rt->keep_alive, on_keep_alive, rt);
   mw_timer_start(rt->main, &rt->keep_alive, 3600 * 1000);
   mw_signal_open(rt->main, SIGTERM, on_stop_signal, rt, &rt->signals[0]);
@@ -298,6 +324,7 @@ static void close_all(mw_runtime *rt) {
   if (rt->watch) mw_fswatch_close(rt->watch);
   if (rt->supervisor) mw_poll_close(rt->supervisor);
   if (rt->main) {
+    mw_timer_stop(&rt->doors);
     mw_timer_stop(&rt->database_retry);
     mw_timer_stop(&rt->leave);
     close_late(rt);

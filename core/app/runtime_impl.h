@@ -71,17 +71,16 @@ struct mw_runtime {
   int installed;        /**< Workers that serve a generation; main thread. */
   mw_reload reload;
   mw_work_pool *database_pool;
-  mw_timer database_retry, keep_alive, leave;
+  mw_timer database_retry, keep_alive, leave, doors;
   int database_failures;
   atomic_bool store_ready, draining, serving, loaded;
   atomic_bool leaving;  /**< Stops soon: not ready any more. */
+  bool doors_open, told_ready; /**< Connections are accepted; the supervisor knows. Main thread. */
   bool handing_over;    /**< Another server of this data folder goes on. */
   char dashboard[MW_ADDRESS_TEXT + 24]; /**< What a person on this machine opens, without a path; "" on Unix sockets alone. */
   atomic_uint_fast64_t access_version; /**< Changes of keys and sessions by this process. */
   bool workers_gone; // their threads have ended; what still comes in on the main loop reaches nobody
   int64_t started_ns;
-  bool database_seen; // its schema fits, or it is away: it is no reason to give up any more
-  bool told_ready;
   int status;           /**< What mw_runtime_run returns. */
   mw_err err;
   mw_signal *signals[4];
@@ -105,8 +104,9 @@ void mw_runtime_prepare_database(mw_runtime *rt);
 void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
 /** A worker's loop has stopped. Any thread. */
 void mw_runtime_worker_ended(mw_runtime *rt);
-/** Tells the supervisor, once, when a generation serves and the database is no reason to give up. Main thread. */
-void mw_runtime_tell_ready(mw_runtime *rt);
+/** Accepts connections and tells the supervisor that the server serves, once a generation is there and the database is prepared (or known to
+ *  be away), so that no connection that waited is answered 503 for it. Main thread. */
+void mw_runtime_open_doors(mw_runtime *rt);
 /** Begins an orderly end; the first call counts. Main thread. */
 void mw_runtime_drain(mw_runtime *rt, int status);
 /** Is not ready any more from now on, and drains after `drain_delay`. Main thread. */

@@ -7,23 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "app/cli.h"
 #include "app/commands.h"
+#include "app/handover.h"
 #include "app/sockets.h"
 #include "base/clock.h"
 #include "base/log.h"
 
 #define RETRY_MS 50
+#define SOON_MS 5 // the server before is ending
 #define FD_LIST 512
-#define MAX_PACKED_BYTES (1024 * 1024)
 
 void mw_serve_configure_log(const mw_config *conf) {
   mw_log_level level = MW_LOG_INFO;
@@ -48,18 +47,19 @@ static void on_stop(int number) { stopped = 1; }
 
 int mw_serve(const mw_config *conf, mw_runtime_fds *fds) {
   mw_err err = {0};
-  int64_t give_up_ms = mw_clock_mono_ms() + conf->drain_timeout + 1000;
+  int64_t patience_ms = conf->drain_timeout + 1000 + (fds->takes_over ? conf->upgrade_timeout : 0);
+  int64_t give_up_ms = mw_clock_mono_ms() + patience_ms;
   int rc;
   raise_descriptor_limit();
   for (bool said = false;; said = true) {
     rc = mw_runtime_run(conf, fds, &err);
     if (rc != MW_ELOCKED || mw_clock_mono_ms() >= give_up_ms) break;
-    if (!said)
+    if (!said && !fds->takes_over)
       mw_log(MW_LOG_WARN, "server", "the data folder is in use; waiting for the server before to finish",
              MW_LOG_S("why", err.text), MW_LOG_I("at_most_ms", conf->drain_timeout));
     signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);
-    nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = (fds->takes_over ? SOON_MS : RETRY_MS) * 1000000L}, NULL);
     if (stopped) break;
   }
   if (rc == MW_ELOCKED) mw_sockets_close(fds);
@@ -70,22 +70,9 @@ int mw_serve(const mw_config *conf, mw_runtime_fds *fds) {
 
 // ---- the supervisor's side ----
 
-static int pack_config(const mw_config *conf, mw_err *err) {
-  mw_buf packed = MW_BUF_INIT;
-  mw_config_pack(conf, &packed);
-  int fd = memfd_create("moonwatch-config", MFD_CLOEXEC);
-  ssize_t written = fd < 0 ? -1 : write(fd, packed.ptr, packed.len);
-  bool whole = written == (ssize_t)packed.len;
-  explicit_bzero(packed.ptr, packed.len);
-  mw_buf_deinit(&packed);
-  if (whole) return fd;
-  if (fd >= 0) close(fd);
-  return mw_err_set(err, -errno, "hand over the configuration: %s", strerror(errno));
-}
-
-static void list_fds(const char *name, const int *fds, int workers, char text[FD_LIST]) {
+static void list_fds(const char *name, const int *fds, char text[FD_LIST]) {
   size_t n = (size_t)snprintf(text, FD_LIST, "%s", name);
-  for (int i = 0; i < workers && n < FD_LIST - 12; i++)
+  for (int i = 0; i < MW_MAX_WORKERS && fds[i] >= 0 && n < FD_LIST - 12; i++)
     n += (size_t)snprintf(text + n, FD_LIST - n, "%c%d", i ? ',' : '=', fds[i]);
 }
 
@@ -98,8 +85,8 @@ static void list_listeners(const mw_runtime_fds *fds, char texts[MW_LISTENERS][F
   int count = 0;
   for (int tag = 0; tag < MW_LISTENERS; tag++) {
     if (fds->listeners[tag][0] < 0) continue;
-    for (int i = 0; i < fds->workers; i++) keep_over_exec(fds->listeners[tag][i]);
-    list_fds(mw_listen_kinds[tag].name, fds->listeners[tag], fds->workers, texts[tag]);
+    for (int i = 0; i < MW_MAX_WORKERS; i++) keep_over_exec(fds->listeners[tag][i]);
+    list_fds(mw_listen_kinds[tag].name, fds->listeners[tag], texts[tag]);
     argv[count++] = texts[tag];
   }
 }
@@ -127,7 +114,7 @@ static void become_server(const mw_runtime_fds *fds, pid_t parent, int config_fd
 
 int mw_serve_spawn(const mw_config *conf, const mw_runtime_fds *fds, int *pipe_fd, mw_err *err) {
   int pair[2];
-  int config_fd = pack_config(conf, err);
+  int config_fd = mw_handover_pack(conf, err);
   if (config_fd < 0) return config_fd;
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
     close(config_fd);
@@ -147,18 +134,6 @@ int mw_serve_spawn(const mw_config *conf, const mw_runtime_fds *fds, int *pipe_f
 }
 
 // ---- the child's side ----
-
-static int take_config(int fd, mw_config *conf, mw_err *err) {
-  struct stat st;
-  if (fstat(fd, &st) || st.st_size <= 0 || st.st_size > MAX_PACKED_BYTES)
-    return mw_err_set(err, MW_ECONFIG, "the supervisor handed over no configuration");
-  char *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (bytes == MAP_FAILED) return mw_err_set(err, -errno, "read the configuration: %s", strerror(errno));
-  int rc = mw_config_unpack(conf, mw_str_of(bytes, (size_t)st.st_size), err);
-  munmap(bytes, (size_t)st.st_size);
-  close(fd);
-  return rc;
-}
 
 static void take_fds(const char *text, int *fds) {
   char *end;
@@ -183,12 +158,13 @@ static int run_serve_child(mw_cli *cli) {
   mw_runtime_fds fds;
   mw_err err = {0};
   signal(SIGUSR2, SIG_IGN); // until the runtime says something about it
-  int rc = take_config(atoi(cli->argv[0]), &conf, &err);
+  int rc = mw_handover_unpack(atoi(cli->argv[0]), &conf, &err);
   if (rc) return mw_cli_fail(cli, MW_EXIT_USAGE, "%s", err.text);
   fds.supervisor = atoi(cli->argv[1]);
   fds.workers = atoi(cli->argv[2]);
   if (fds.workers < 1 || fds.workers > MW_MAX_WORKERS) return mw_cli_usage_error(cli, "this command is the supervisor's");
   fcntl(fds.supervisor, F_SETFD, FD_CLOEXEC);
+  fds.takes_over = false;
   memset(fds.listeners, -1, sizeof fds.listeners);
   for (int i = 3; i < cli->argc; i++)
     if (!take_listener(cli->argv[i], &fds)) return mw_cli_usage_error(cli, "this command is the supervisor's");

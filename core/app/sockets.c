@@ -104,11 +104,61 @@ static int open_listener(const mw_config *conf, int tag, int *fds, int workers, 
 int mw_sockets_open(const mw_config *conf, mw_runtime_fds *fds, mw_err *err) {
   fds->workers = mw_config_workers(conf);
   fds->supervisor = -1;
+  fds->takes_over = false;
   for (int tag = 0; tag < MW_LISTENERS; tag++)
     for (int i = 0; i < MW_MAX_WORKERS; i++) fds->listeners[tag][i] = -1;
   int rc = 0;
   for (int tag = 0; tag < MW_LISTENERS && !rc; tag++)
     if (mw_listen_is_set(conf, tag)) rc = open_listener(conf, tag, fds->listeners[tag], fds->workers, err);
+  if (rc) mw_sockets_close(fds);
+  return rc;
+}
+
+// ---- taking those of a server before ----
+
+static bool is_bound_to(int fd, const mw_address *address) {
+  mw_address own;
+  char a[MW_ADDRESS_TEXT], b[MW_ADDRESS_TEXT];
+  if (mw_listener_address(fd, &own)) return false;
+  mw_address_format(&own, a);
+  mw_address_format(address, b);
+  return strcmp(a, b) == 0;
+}
+
+// The row of `have` that is for this listener: the same words, or the same address.
+static int find_row(const mw_config *conf, int tag, const mw_address *address, const mw_handover *have) {
+  const char *text = conf->texts[mw_listen_kinds[tag].option];
+  if (have->fds.listeners[tag][0] >= 0 && strcmp(have->addresses[tag], text) == 0) return tag;
+  for (int row = 0; row < MW_LISTENERS; row++)
+    if (have->fds.listeners[row][0] >= 0 && is_bound_to(have->fds.listeners[row][0], address)) return row;
+  return -1;
+}
+
+static int adopt(const mw_config *conf, int tag, mw_handover *have, mw_runtime_fds *fds, mw_err *err) {
+  mw_listen_address to;
+  mw_address address;
+  int rc = mw_listen_configured(conf, tag, &to, err);
+  if (rc) return rc;
+  int row = find_row(conf, tag, &to.address, have);
+  if (row < 0) return open_listener(conf, tag, fds->listeners[tag], fds->workers, err);
+  int *own = fds->listeners[tag], count = 0;
+  memcpy(own, have->fds.listeners[row], sizeof have->fds.listeners[row]);
+  memset(have->fds.listeners[row], -1, sizeof have->fds.listeners[row]);
+  while (count < MW_MAX_WORKERS && own[count] >= 0) count++;
+  rc = mw_listener_address(own[0], &address);
+  for (; !rc && count < fds->workers; count++) rc = add_socket(&address, own[0], &own[count], err);
+  return rc;
+}
+
+int mw_sockets_adopt(const mw_config *conf, mw_handover *have, mw_runtime_fds *fds, mw_err *err) {
+  fds->workers = mw_config_workers(conf);
+  fds->supervisor = -1;
+  fds->takes_over = false;
+  memset(fds->listeners, -1, sizeof fds->listeners);
+  int rc = 0;
+  for (int tag = 0; tag < MW_LISTENERS && !rc; tag++)
+    if (mw_listen_is_set(conf, tag)) rc = adopt(conf, tag, have, fds, err);
+  mw_sockets_close(&have->fds); // of listeners that are gone
   if (rc) mw_sockets_close(fds);
   return rc;
 }

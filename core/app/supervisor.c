@@ -13,27 +13,15 @@
 #include "app/pair.h"
 #include "app/serve.h"
 #include "app/sockets.h"
+#include "app/supervisor_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
 
 #define MIN_PAUSE_MS 100
 #define MAX_PAUSE_MS 30000
 #define HEALTHY_MS 60000
-#define KILL_GRACE_MS 2000 // what a server may need beyond its drain time to write down that it was cut short
 
-typedef struct supervisor {
-  const mw_config *conf;
-  mw_runtime_fds *fds;
-  pid_t pid;          // 0: none runs
-  int pipe_fd;        // our end of the pair; -1
-  int signal_fd;
-  int crashes;        // in a row
-  int64_t started_ms;
-  int64_t start_at_ms; // when the next one is due; 0: none is
-  int64_t kill_at_ms;  // while draining
-  bool draining, was_ready, is_done;
-  int exit_code;
-} supervisor;
+typedef mw_supervisor supervisor;
 
 static void finish(supervisor *self, int code) {
   self->is_done = true;
@@ -47,7 +35,7 @@ static int64_t pause_ms(int crashes) {
   return pause < MAX_PAUSE_MS ? pause : MAX_PAUSE_MS;
 }
 
-static void schedule_start(supervisor *self) {
+void mw_supervisor_schedule_start(supervisor *self) {
   if (mw_clock_mono_ms() - self->started_ms > HEALTHY_MS) self->crashes = 0;
   int64_t pause = pause_ms(++self->crashes);
   self->start_at_ms = mw_clock_mono_ms() + pause;
@@ -59,7 +47,7 @@ static void start(supervisor *self) {
   mw_err err = {0};
   self->start_at_ms = 0;
   self->started_ms = mw_clock_mono_ms();
-  int pid = mw_serve_spawn(self->conf, self->fds, &self->pipe_fd, &err);
+  int pid = mw_serve_spawn(self->conf, self->fds, &self->pair_fd, &err);
   if (pid > 0) {
     self->pid = pid;
     mw_log(MW_LOG_DEBUG, "supervisor", "server started", MW_LOG_I("pid", pid));
@@ -67,12 +55,12 @@ static void start(supervisor *self) {
   }
   mw_log(MW_LOG_ERROR, "supervisor", "the server cannot be started", MW_LOG_S("why", err.text));
   if (!self->was_ready) finish(self, MW_EXIT_FAILED);
-  else schedule_start(self);
+  else mw_supervisor_schedule_start(self);
 }
 
-static void close_pipe(supervisor *self) {
-  if (self->pipe_fd >= 0) close(self->pipe_fd);
-  self->pipe_fd = -1;
+static void close_pair(supervisor *self) {
+  if (self->pair_fd >= 0) close(self->pair_fd);
+  self->pair_fd = -1;
 }
 
 static void on_exit_of_server(supervisor *self, int status) {
@@ -80,7 +68,7 @@ static void on_exit_of_server(supervisor *self, int status) {
   int code = WIFEXITED(status) ? WEXITSTATUS(status) : MW_EXIT_FAILED;
   pid_t pid = self->pid;
   self->pid = 0;
-  close_pipe(self);
+  close_pair(self);
   if (by_signal && WTERMSIG(status) == SIGTERM) { // it was told before it could handle it, so it served nobody yet
     by_signal = false;
     code = MW_EXIT_OK;
@@ -89,12 +77,14 @@ static void on_exit_of_server(supervisor *self, int status) {
     if (by_signal) mw_log(MW_LOG_ERROR, "supervisor", "the server was killed before it had drained", MW_LOG_I("pid", pid),
                           MW_LOG_S("signal", strsignal(WTERMSIG(status))));
     finish(self, by_signal ? MW_EXIT_FAILED : code);
+  } else if (mw_upgrade_on_server_exit(self)) {
+    if (by_signal) mw_log(MW_LOG_ERROR, "supervisor", "the server before was killed before it had drained", MW_LOG_I("pid", pid));
   } else if (!by_signal && code && !self->was_ready) {
     finish(self, code);
   } else {
     mw_log(MW_LOG_ERROR, "supervisor", "the server ended unexpectedly", MW_LOG_I("pid", pid),
            by_signal ? MW_LOG_S("signal", strsignal(WTERMSIG(status))) : MW_LOG_I("exit_code", code));
-    schedule_start(self);
+    mw_supervisor_schedule_start(self);
   }
 }
 
@@ -103,7 +93,7 @@ static void reap(supervisor *self) {
   pid_t pid;
   int status;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-    if (pid == self->pid) on_exit_of_server(self, status);
+    if (!mw_upgrade_on_exit(self, pid, status) && pid == self->pid) on_exit_of_server(self, status);
 }
 
 static void drain(supervisor *self, int number) {
@@ -114,13 +104,14 @@ static void drain(supervisor *self, int number) {
   }
   self->draining = true;
   self->start_at_ms = 0;
+  mw_upgrade_abandon(self);
   if (!self->pid) {
     finish(self, MW_EXIT_OK);
     return;
   }
   mw_log(MW_LOG_INFO, "supervisor", "draining", MW_LOG_S("signal", strsignal(number)),
          MW_LOG_I("at_most_ms", self->conf->drain_timeout));
-  self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_delay + self->conf->drain_timeout + KILL_GRACE_MS;
+  self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_delay + self->conf->drain_timeout + MW_KILL_GRACE_MS;
   kill(self->pid, SIGTERM);
 }
 
@@ -131,21 +122,23 @@ static void read_signals(supervisor *self) {
     if (number == SIGCHLD) reap(self);
     else if (number == SIGHUP) {
       if (self->pid) kill(self->pid, SIGHUP);
-    } else drain(self, number);
+    } else if (number == SIGUSR2) mw_upgrade_begin(self);
+    else drain(self, number);
   }
 }
 
 // A byte: the server is ready. End of file comes with its death, which SIGCHLD tells better.
-static void read_pipe(supervisor *self) {
+static void read_pair(supervisor *self) {
   char byte;
-  ssize_t n = read(self->pipe_fd, &byte, 1);
+  ssize_t n = read(self->pair_fd, &byte, 1);
   if (n > 0 && byte == MW_PAIR_READY) self->was_ready = true;
-  else if (n == 0) close_pipe(self);
+  else if (n == 0) close_pair(self);
 }
 
 static void look_at_clock(supervisor *self) {
   int64_t now = mw_clock_mono_ms();
   if (self->start_at_ms && now >= self->start_at_ms) start(self);
+  mw_upgrade_look_at_clock(self, now);
   if (self->kill_at_ms && now >= self->kill_at_ms && self->pid) {
     mw_log(MW_LOG_ERROR, "supervisor", "the drain time is over: killing the server", MW_LOG_I("pid", self->pid));
     self->kill_at_ms = 0;
@@ -154,8 +147,11 @@ static void look_at_clock(supervisor *self) {
 }
 
 static int until_next(const supervisor *self) {
-  int64_t due = self->start_at_ms ? self->start_at_ms : self->kill_at_ms;
-  if (!due) return -1;
+  const int64_t dues[] = {self->start_at_ms, self->kill_at_ms, self->upgrade.due_ms};
+  int64_t due = INT64_MAX;
+  for (int i = 0; i < 3; i++)
+    if (dues[i] && dues[i] < due) due = dues[i];
+  if (due == INT64_MAX) return -1;
   int64_t left = due - mw_clock_mono_ms();
   return left < 0 ? 0 : (int)left;
 }
@@ -163,28 +159,46 @@ static int until_next(const supervisor *self) {
 static int open_signals(void) {
   sigset_t set;
   sigemptyset(&set);
-  const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+  const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&set, numbers[i]);
   sigprocmask(SIG_BLOCK, &set, NULL);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int mw_supervisor_run(const mw_config *conf, mw_runtime_fds *fds) {
-  supervisor self = {.conf = conf, .fds = fds, .pipe_fd = -1, .signal_fd = open_signals()};
+static void turn(supervisor *self) {
+  struct pollfd polls[] = {{self->signal_fd, POLLIN, 0}, {self->pair_fd, POLLIN, 0}, {self->upgrade.pair_fd, POLLIN, 0}};
+  if (poll(polls, 3, until_next(self)) < 0) return; // the clock is looked at again
+  if (self->pair_fd >= 0 && polls[1].revents) read_pair(self);
+  if (self->upgrade.pair_fd >= 0 && polls[2].revents) mw_upgrade_hear(self);
+  if (polls[0].revents) read_signals(self);
+}
+
+// The server that an earlier program started, and what was asked of it.
+static void take_over(supervisor *self, const mw_handover *from) {
+  self->pid = from->server;
+  self->pair_fd = from->pair_fd;
+  self->was_ready = true;
+  self->started_ms = mw_clock_mono_ms();
+  mw_log(MW_LOG_INFO, "supervisor", "the swap is done", MW_LOG_S("version", MW_VERSION), MW_LOG_S("path", self->program->path));
+  reap(self);
+  if (from->again) mw_upgrade_begin(self);
+}
+
+int mw_supervisor_run(const mw_config *conf, mw_runtime_fds *fds, const mw_program *program, const mw_handover *from) {
+  supervisor self = {.conf = conf, .fds = fds, .program = program, .pair_fd = -1, .signal_fd = open_signals()};
+  mw_upgrade_init(&self.upgrade);
   if (self.signal_fd < 0) {
     mw_log(MW_LOG_ERROR, "supervisor", "signalfd failed", MW_LOG_S("why", strerror(errno)));
     mw_sockets_close(fds);
     return MW_EXIT_FAILED;
   }
-  start(&self);
+  if (from) take_over(&self, from);
+  else start(&self);
   while (!self.is_done) {
-    struct pollfd polls[] = {{self.signal_fd, POLLIN, 0}, {self.pipe_fd, POLLIN, 0}};
-    if (poll(polls, 2, until_next(&self)) < 0 && errno != EINTR) break;
-    if (self.pipe_fd >= 0 && polls[1].revents) read_pipe(&self);
-    if (polls[0].revents) read_signals(&self);
+    turn(&self);
     if (!self.is_done) look_at_clock(&self);
   }
-  close_pipe(&self);
+  close_pair(&self);
   close(self.signal_fd);
   mw_sockets_close(fds);
   return self.exit_code;

@@ -57,16 +57,22 @@ static void retire(mw_worker *worker, mw_vm *vm, int64_t bound_ms) {
   mw_vm_retire(vm, bound_ms, on_retired, worker);
 }
 
-static void listen_all(mw_worker *worker) {
-  for (int tag = 0; tag < MW_LISTENERS; tag++) {
-    int fd = worker->rt->fds.listeners[tag][worker->index];
-    mw_err err;
-    if (fd < 0) continue;
-    worker->rt->fds.listeners[tag][worker->index] = -1; // taken
-    mw_tls_context *tls = mw_runtime_is_tls(worker->rt, tag) ? mw_certificates_context(worker->rt->certificates) : NULL;
-    if (mw_http_host_listen(worker->http, fd, tls, tag, &err))
-      mw_log(MW_LOG_ERROR, "http", "cannot listen", MW_LOG_S("error", err.text));
-  }
+static void listen_on(mw_worker *worker, int tag, int fd) {
+  mw_err err;
+  mw_tls_context *tls = mw_runtime_is_tls(worker->rt, tag) ? mw_certificates_context(worker->rt->certificates) : NULL;
+  if (mw_http_host_listen(worker->http, fd, tls, tag, &err))
+    mw_log(MW_LOG_ERROR, "http", "cannot listen", MW_LOG_S("error", err.text));
+}
+
+void mw_worker_listen(mw_worker *worker) {
+  if (worker->listening || worker->draining) return;
+  worker->listening = true;
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = worker->index; i < MW_MAX_WORKERS; i += worker->rt->workers) {
+      int *fd = &worker->rt->fds.listeners[tag][i];
+      if (*fd >= 0) listen_on(worker, tag, *fd);
+      *fd = -1; // taken
+    }
 }
 
 void mw_worker_install(mw_worker *worker, mw_vm *vm) {
@@ -83,10 +89,6 @@ void mw_worker_install(mw_worker *worker, mw_vm *vm) {
   worker->rebuild_asked = false;
   mw_http_host_install(worker->http, vm);
   if (old) retire(worker, old, worker->rt->conf->drain_timeout);
-  if (!worker->listening) {
-    worker->listening = true;
-    listen_all(worker);
-  }
   mw_worker_start_engine(worker);
 }
 
@@ -187,11 +189,12 @@ void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {
 /* ---- the thread ---- */
 
 static void close_unused(mw_worker *worker) {
-  for (int tag = 0; tag < MW_LISTENERS; tag++) {
-    int *fd = &worker->rt->fds.listeners[tag][worker->index];
-    if (*fd >= 0) close(*fd);
-    *fd = -1;
-  }
+  for (int tag = 0; tag < MW_LISTENERS; tag++)
+    for (int i = worker->index; i < MW_MAX_WORKERS; i += worker->rt->workers) {
+      int *fd = &worker->rt->fds.listeners[tag][i];
+      if (*fd >= 0) close(*fd);
+      *fd = -1;
+    }
 }
 
 static void run(void *arg) {

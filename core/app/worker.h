@@ -36,8 +36,10 @@ typedef struct mw_worker {
 int mw_worker_start(mw_worker *worker, mw_runtime *rt, int index);
 void mw_worker_join(mw_worker *worker);
 
-/** Begins to serve a vm; the one before is retired. Listens when it is the first. */
+/** Begins to serve a vm; the one before is retired. */
 void mw_worker_install(mw_worker *worker, mw_vm *vm);
+/** Accepts connections; once. */
+void mw_worker_listen(mw_worker *worker);
 /** Starts the workflow engine of the serving vm, when the store is ready and it did not start yet. */
 void mw_worker_start_engine(mw_worker *worker);
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us);

@@ -258,3 +258,14 @@ int mw_migrate_status(mw_store *store, mw_migration **list, size_t *count, mw_er
   close_plan(&p);
   return 0;
 }
+
+int mw_migrate_check(mw_store *store, size_t *pending, mw_err *err) {
+  plan p;
+  int code = open_plan(&p, store, err);
+  if (code) return code;
+  code = check_versions(&p, err);
+  *pending = 0;
+  for (size_t i = 0; i < p.count; i++) *pending += !p.steps[i].applied;
+  close_plan(&p);
+  return code;
+}

@@ -23,6 +23,8 @@ typedef struct mw_migration {
 /** Brings the schema up to date. MW_EVERSION when the database was made by a newer program, or an applied file differs. Returns 0 and the number
  *  applied in `*count`. MW_EUNAVAILABLE when PostgreSQL does not answer. */
 int mw_migrate_up(mw_store *store, int *count, mw_err *err);
+/** Whether mw_migrate_up could do it: MW_EVERSION as there, else 0 and how many are not applied. Changes nothing. */
+int mw_migrate_check(mw_store *store, size_t *pending, mw_err *err);
 /** Undoes the last `steps`. */
 int mw_migrate_down(mw_store *store, int steps, int *count, mw_err *err);
 /** Lists all; the caller frees `*list` with mw_free. */

@@ -171,6 +171,13 @@ function M.children(pid)
   return list
 end
 
+---What a symbolic link points at, or nil.
+function M.link(path)
+  local target = ffi.new("char[512]")
+  local len = tonumber(C.readlink(path, target, 512))
+  return len > 0 and ffi.string(target, len) or nil
+end
+
 ---What the open descriptors of a process point at ("socket:[123]", paths …).
 function M.descriptors(pid)
   local list, target = {}, ffi.new("char[512]")

@@ -7,7 +7,8 @@
 --   s:stop()
 --
 -- Options: plugins (name -> text), args (more for `serve`), env (name -> value), config (text of moonwatch.lua), database (URL),
--- supervised (default false: --no-supervisor), data (a folder to use again), wait_ready (default true).
+-- supervised (default false: --no-supervisor), data (a folder to use again), wait_ready (default true), program
+-- (default: the one these specs run in).
 
 local dkjson = require "dkjson"
 local ffi = require "ffi"
@@ -87,7 +88,7 @@ function Server:restart(opts)
     argv[#argv + 1] = opts.database
   end
   for _, arg in ipairs(opts.args or {}) do argv[#argv + 1] = arg end
-  self.pid = posix.spawn("/proc/self/exe", { argv = argv, env = environment(opts.env), dir = self.dir, output = self.log_path })
+  self.pid = posix.spawn(opts.program or "/proc/self/exe", { argv = argv, env = environment(opts.env), dir = self.dir, output = self.log_path })
   live[self] = true
   wait_up(self, function() return read_addresses(self) end, "the server to listen")
   if opts.wait_ready ~= false then
@@ -257,11 +258,11 @@ end
 
 -- One keep-alive connection that asks until the time is over. A connection that the server closes between two requests is opened
 -- again, as any client does; a request that was sent and got no answer is a failure.
-local function load_loop(self, path, seconds)
+local function load_loop(self, path, seconds, until_file)
   local outcome = { answered = 0, failed = 0 }
   local give_up = posix.now() + seconds
   local conn
-  while posix.now() < give_up do
+  while posix.now() < give_up and not (until_file and posix.read_file(until_file)) do
     local why, answer
     if not conn then conn, why = http.try_connect("127.0.0.1", self.port) end
     if conn then answer, why = conn:try_request("GET", path) end
@@ -278,11 +279,11 @@ local function load_loop(self, path, seconds)
   return outcome
 end
 
----Asks for `path` from opts.connections clients for opts.seconds, in the background; `:finish()` waits for the outcome.
+---Asks for `path` from opts.connections clients for opts.seconds, or until the file opts.until_file is there, in the background; `:finish()` waits for the outcome.
 function Server:load(path, opts)
   local pending = {}
   for i = 1, opts.connections do
-    pending[i] = in_child(function() return load_loop(self, path, opts.seconds) end)
+    pending[i] = in_child(function() return load_loop(self, path, opts.seconds, opts.until_file) end)
   end
   return {
     finish = function()
@@ -372,6 +373,15 @@ function M.sqlite(path, sql)
   C.sqlite3_finalize(stmt[0])
   C.sqlite3_close(db[0])
   return text
+end
+
+---Changes a SQLite file.
+function M.sqlite_exec(path, sql)
+  local db = ffi.new("void *[1]")
+  assert(ffi.C.sqlite3_open_v2(path, db, 2, nil) == 0, "open " .. path)
+  local code = ffi.C.sqlite3_exec(db[0], sql, nil, nil, nil)
+  ffi.C.sqlite3_close(db[0])
+  assert(code == 0, sql)
 end
 
 ---"ok" when SQLite finds nothing wrong with the file.
