@@ -56,6 +56,8 @@ int64_t mw_clock_real_ns(void) {
 
 void mw_clock_shift(int64_t delta_us) { atomic_fetch_add(&shift_us, delta_us); }
 
+int64_t mw_clock_shifted_us(void) { return atomic_load_explicit(&shift_us, memory_order_relaxed); }
+
 int mw_clock_format(int64_t wall_us, char text[MW_CLOCK_TEXT]) {
   int64_t micros = wall_us % 1000000;
   time_t seconds = (time_t)(wall_us / 1000000);

@@ -23,6 +23,8 @@ int64_t mw_clock_real_ns(void);
 static inline int64_t mw_clock_mono_ms(void) { return mw_clock_mono_ns() / 1000000; }
 /** Moves the wall clock as this process sees it. For specs. */
 void mw_clock_shift(int64_t delta_us);
+/** How far mw_clock_shift has moved it. */
+int64_t mw_clock_shifted_us(void);
 
 /** Room for an RFC 3339 time with its closing zero. */
 #define MW_CLOCK_TEXT 32

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -37,7 +36,7 @@ struct mw_pg_node {
   mw_timer timer; /**< Next renewal; while the op runs, its deadline. */
   bool running, closed;
   bool renewing; /**< The op is a renewal, else a registration. */
-  int64_t sent_ms, epoch;
+  int64_t sent_ms, sent_ns, epoch;
   register_cb cb;
   void *arg;
   char *add, *renew, *claim, *stop_dead, *next_due;
@@ -45,7 +44,9 @@ struct mw_pg_node {
 
 static void on_result(mw_pg_op *op, int stmt, const PGresult *result) {
   mw_pg_node *node = MW_CONTAINER(op, mw_pg_node, op);
-  if (PQntuples(result) == 1) node->epoch = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+  if (PQntuples(result) != 1) return;
+  node->epoch = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+  if (PQnfields(result) > 1) mw_pg_clock_take(&node->store->clock, strtoll(PQgetvalue(result, 0, 1), NULL, 10), node->sent_ns);
 }
 
 static void answer_register(mw_pg_node *node, int status, const mw_err *err) {
@@ -89,7 +90,8 @@ static void run(mw_pg_node *node, mw_pg_conn *conn, bool renewing) {
   node->running = true;
   node->renewing = renewing;
   node->epoch = 0;
-  node->sent_ms = mw_clock_mono_ms();
+  node->sent_ns = mw_clock_mono_ns();
+  node->sent_ms = node->sent_ns / 1000000;
   atomic_store(&node->store->renewed_ms, node->sent_ms);
   mw_pg_op_init(&node->op);
   node->op.on_result = on_result;
@@ -149,7 +151,8 @@ static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
   mw_pg_job *job = MW_CONTAINER(op, mw_pg_job, op);
   if (stmt == 2) {
     bool known = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
-    job->number = known ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : INT64_MAX;
+    job->number = INT64_MAX;
+    if (known) job->number = mw_pg_clock_from_database(&mw_pg_writer_node(job->writer)->store->clock, strtoll(PQgetvalue(result, 0, 0), NULL, 10));
     return;
   }
   if (stmt != 0) return;
@@ -193,15 +196,6 @@ static void answer_claim(mw_pg_job *job, int status, const mw_err *err) {
   if (cut) mw_pg_writer_reject(job->writer, &lost);
 }
 
-/** How far mw_clock_shift has moved this process from the system's clock: specs travel in time, and the
- * database with them. */
-static int64_t shift_us(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  int64_t shift = mw_clock_wall_us() - ((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-  return llabs(shift) < 100000 ? 0 : shift;
-}
-
 int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb, void *arg) {
   mw_pg_client *client = (mw_pg_client *)base;
   mw_pg_node *node = mw_pg_writer_node(client->writer);
@@ -218,7 +212,7 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
   mw_pg_bind_text(&job->binds, id_text);
   mw_pg_params who = mw_pg_binds_params(&job->binds);
   mw_pg_bind_i64(&job->binds, limit);
-  mw_pg_bind_i64(&job->binds, shift_us());
+  mw_pg_bind_i64(&job->binds, mw_clock_shifted_us()); // specs travel in time, and the database with them
   job->token = (int64_t)(mw_rand_u64() >> 2) + 1;
   mw_pg_bind_i64(&job->binds, job->token);
   job->op.stmts[0] =
@@ -241,7 +235,7 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
 
 static const char add_sql[] =
     "INSERT INTO " S "nodes (node_id, name, started_us, lease_until_us)"
-    " VALUES ($1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ") RETURNING epoch";
+    " VALUES ($1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ") RETURNING epoch, " DB_NOW_US;
 
 // Its row may have been marked as stopped while it was away, or be gone with a restored backup: it lives under its epoch
 // all the same.
@@ -249,7 +243,7 @@ static const char renew_sql[] =
     "INSERT INTO " S "nodes AS n (epoch, node_id, name, started_us, lease_until_us) OVERRIDING SYSTEM VALUE"
     " VALUES ($3::bigint, $1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ")"
     " ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL"
-    " RETURNING epoch";
+    " RETURNING n.epoch, " DB_NOW_US;
 
 // A claim marks what it takes with its token, in the due time that a running execution has no use for, so that a claim whose
 // answer never came can be undone (pg_group.h).
