@@ -11,12 +11,7 @@
 #include "store/migrate.h"
 #include "vm/watchdog.h"
 
-static bool check_config(void *program, mw_str name, mw_buf *out) {
-  const mw_config_option *option = mw_config_find(name);
-  if (!option || option->secret) return false;
-  mw_config_add_json(program, option, out);
-  return true;
-}
+static bool check_config(void *program, mw_str name, mw_buf *out) { return mw_config_add_public_json(program, name, out); }
 
 static const char *check_env(void *program, const char *name, bool *allowed) {
   *allowed = mw_config_allows_env(program, name);

@@ -5,8 +5,28 @@
 #include "app/commands.h"
 #include "base/json.h"
 
+static void add_masked_json(mw_buf *out, const char *text) {
+  mw_buf masked = MW_BUF_INIT;
+  mw_config_add_masked(&masked, text);
+  mw_json_add_string(out, mw_buf_str(&masked));
+  mw_buf_deinit(&masked);
+}
+
+static void add_masked_map(const mw_config_map *map, mw_buf *out) {
+  mw_buf_add_byte(out, '{');
+  for (size_t i = 0; i < map->count; i++) {
+    if (i) mw_buf_add_cstr(out, ", ");
+    mw_json_add_string(out, mw_str_from(map->names[i]));
+    mw_buf_add_cstr(out, ": ");
+    add_masked_json(out, map->values[i]);
+  }
+  mw_buf_add_byte(out, '}');
+}
+
 static void add_json_value(const mw_config *conf, const mw_config_option *option, mw_buf *out) {
-  if (option->secret) {
+  if (option->secret && option->kind == MW_CONFIG_MAP) {
+    add_masked_map((const mw_config_map *)((const char *)conf + option->offset), out);
+  } else if (option->secret) {
     mw_buf masked = MW_BUF_INIT;
     mw_config_add_text(conf, option, &masked);
     mw_json_add_string(out, mw_buf_str(&masked));

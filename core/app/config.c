@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "app/config.h"
 
+#include <ctype.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,9 @@ const mw_config_option mw_config_options[MW_CONFIG_COUNT] = {
 };
 
 static size_t index_of(const mw_config_option *option) { return (size_t)(option - mw_config_options); }
+
+#define MAX_MEMBERS 32
+#define MAX_MEMBER_NAME 48
 
 static const void *value_of(const mw_config *conf, const mw_config_option *option) {
   return (const char *)conf + option->offset;
@@ -85,6 +89,39 @@ static void parse_list(mw_config *conf, mw_str text, mw_config_list *out) {
   }
 }
 
+// "name=" at the beginning; the length of the name, or 0.
+static size_t name_length(mw_str text) {
+  size_t len = 0;
+  while (len < text.len && (islower((unsigned char)text.ptr[len]) || (len && (isdigit((unsigned char)text.ptr[len]) || text.ptr[len] == '_')))) len++;
+  return len && len <= MAX_MEMBER_NAME && len < text.len && text.ptr[len] == '=' ? len : 0;
+}
+
+static size_t value_length(mw_str text) {
+  size_t len = 0;
+  while (len < text.len && !(text.ptr[len] == ',' && name_length(mw_str_trim(mw_str_of(text.ptr + len + 1, text.len - len - 1))))) len++;
+  return len;
+}
+
+static int parse_map(mw_config *conf, mw_str text, mw_config_map *out, mw_err *err) {
+  mw_config_map map = {mw_arena_alloc(&conf->arena, MAX_MEMBERS * sizeof *map.names), mw_arena_alloc(&conf->arena, MAX_MEMBERS * sizeof *map.values), 0};
+  while ((text = mw_str_trim(text)).len) {
+    size_t len = name_length(text);
+    if (!len) return mw_err_set(err, MW_ECONFIG, "is written name=value,name=value with names of small letters, digits and _");
+    mw_str name = mw_str_of(text.ptr, len), rest = mw_str_of(text.ptr + len + 1, text.len - len - 1);
+    mw_str value = mw_str_trim(mw_str_of(rest.ptr, value_length(rest)));
+    size_t taken = value_length(rest);
+    text = taken < rest.len ? mw_str_of(rest.ptr + taken + 1, rest.len - taken - 1) : MW_STR("");
+    if (map.count == MAX_MEMBERS) return mw_err_set(err, MW_ECONFIG, "has at most %d names", MAX_MEMBERS);
+    for (size_t i = 0; i < map.count; i++)
+      if (mw_str_eq(name, mw_str_from(map.names[i]))) return mw_err_set(err, MW_ECONFIG, "has the name %s twice", map.names[i]);
+    if (!value.len) return mw_err_set(err, MW_ECONFIG, "has no value for %.*s", MW_STR_FMT(name));
+    map.names[map.count] = mw_arena_strndup(&conf->arena, name.ptr, name.len);
+    map.values[map.count++] = mw_arena_strndup(&conf->arena, value.ptr, value.len);
+  }
+  *out = map;
+  return 0;
+}
+
 static int check_range(const mw_config_option *option, int64_t value, mw_err *err) {
   if (value >= option->low && value <= option->high) return 0;
   const char *unit = option->kind == MW_CONFIG_DURATION ? " ms" : option->kind == MW_CONFIG_SIZE ? " bytes" : "";
@@ -100,6 +137,7 @@ static int parse_value(mw_config *conf, const mw_config_option *option, mw_str t
     case MW_CONFIG_STR: *(const char **)value = mw_arena_strndup(&conf->arena, text.ptr, text.len); return 0;
     case MW_CONFIG_BOOL: return parse_bool(text, value, err);
     case MW_CONFIG_LIST: parse_list(conf, text, value); return 0;
+    case MW_CONFIG_MAP: return parse_map(conf, text, value, err);
     case MW_CONFIG_INT: rc = parse_int(text, &number, err); break;
     case MW_CONFIG_DURATION: rc = parse_duration(text, &number, err); break;
     case MW_CONFIG_SIZE: rc = parse_size(text, &number, err); break;
@@ -122,6 +160,31 @@ int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, 
   conf->texts[i] = mw_arena_strndup(&conf->arena, text.ptr, text.len);
   conf->origins[i] = mw_arena_strndup(&conf->arena, origin, strlen(origin));
   return 0;
+}
+
+int mw_config_set_member(mw_config *conf, const mw_config_option *option, mw_str name, mw_str value, const char *origin, mw_err *err) {
+  const mw_config_map *map = value_of(conf, option);
+  const char *before = conf->origins[index_of(option)];
+  mw_buf text = MW_BUF_INIT, origins = MW_BUF_INIT;
+  mw_buf_printf(&text, "%.*s=", MW_STR_FMT(name));
+  bool is_name = name_length(mw_buf_str(&text)) == name.len, is_value = value_length(value) == value.len;
+  mw_buf_reset(&text, 4096);
+  if (!is_name || !is_value) {
+    mw_buf_deinit(&text);
+    if (!is_name) return mw_err_set(err, MW_ECONFIG, "%s (from %s) has the name '%.*s'; names are small letters, digits and _", option->name, origin, MW_STR_FMT(name));
+    return mw_err_set(err, MW_ECONFIG, "%s (from %s): the value of %.*s has a comma that looks like the beginning of another; write it as %%2C",
+                      option->name, origin, MW_STR_FMT(name));
+  }
+  mw_buf_printf(&text, "%.*s=%.*s", MW_STR_FMT(name), MW_STR_FMT(value));
+  for (size_t i = 0; i < map->count; i++)
+    if (!mw_str_eq(name, mw_str_from(map->names[i]))) mw_buf_printf(&text, ",%s=%s", map->names[i], map->values[i]);
+  if (map->count && strcmp(before, origin)) mw_buf_printf(&origins, "%s, ", before);
+  mw_buf_add_cstr(&origins, origin);
+  int rc = mw_config_set(conf, option, mw_buf_str(&text), mw_buf_cstr(&origins), err);
+  explicit_bzero(text.ptr, text.len);
+  mw_buf_deinit(&text);
+  mw_buf_deinit(&origins);
+  return rc;
 }
 
 void mw_config_init(mw_config *conf) {
@@ -162,17 +225,46 @@ void mw_config_add_json(const mw_config *conf, const mw_config_option *option, m
       mw_buf_add_byte(out, ']');
       break;
     }
+    case MW_CONFIG_MAP: {
+      const mw_config_map *map = value;
+      mw_buf_add_byte(out, '{');
+      for (size_t k = 0; k < map->count; k++) {
+        if (k) mw_buf_add_byte(out, ',');
+        mw_json_add_string(out, mw_str_from(map->names[k]));
+        mw_buf_add_byte(out, ':');
+        mw_json_add_string(out, mw_str_from(map->values[k]));
+      }
+      mw_buf_add_byte(out, '}');
+      break;
+    }
   }
+}
+
+bool mw_config_add_public_json(const mw_config *conf, mw_str name, mw_buf *out) {
+  const mw_config_option *option = mw_config_find(name);
+  if (!option || (option->secret && option->kind != MW_CONFIG_MAP)) return false;
+  if (!option->secret) {
+    mw_config_add_json(conf, option, out);
+    return true;
+  }
+  const mw_config_map *map = value_of(conf, option);
+  mw_buf_add_byte(out, '[');
+  for (size_t i = 0; i < map->count; i++) {
+    if (i) mw_buf_add_byte(out, ',');
+    mw_json_add_string(out, mw_str_from(map->names[i]));
+  }
+  mw_buf_add_byte(out, ']');
+  return true;
 }
 
 #define MASK "•••"
 
 /** Appends a URL with its password and parameters hidden (a password can stand in either); anything else wholly. */
-static void add_masked(mw_buf *out, const char *text) {
+void mw_config_add_masked(mw_buf *out, const char *text) {
   const char *scheme = strstr(text, "://");
   if (!*text) return;
   if (!scheme) {
-    mw_buf_add_cstr(out, strcmp(text, "sqlite") == 0 ? text : MASK);
+    mw_buf_add_cstr(out, strcmp(text, "sqlite") == 0 || strncmp(text, "sqlite:", 7) == 0 ? text : MASK);
     return;
   }
   const char *query = strchr(text, '?');
@@ -189,9 +281,19 @@ static void add_masked(mw_buf *out, const char *text) {
   if (query) mw_buf_add_cstr(out, "?" MASK);
 }
 
+static void add_map_text(const mw_config *conf, const mw_config_option *option, mw_buf *out) {
+  const mw_config_map *map = value_of(conf, option);
+  for (size_t i = 0; i < map->count; i++) {
+    mw_buf_printf(out, "%s%s=", i ? "," : "", map->names[i]);
+    if (option->secret) mw_config_add_masked(out, map->values[i]);
+    else mw_buf_add_cstr(out, map->values[i]);
+  }
+}
+
 void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out) {
   const char *text = conf->texts[index_of(option)];
-  if (option->secret) add_masked(out, text);
+  if (option->kind == MW_CONFIG_MAP) add_map_text(conf, option, out);
+  else if (option->secret) mw_config_add_masked(out, text);
   else mw_buf_add_cstr(out, text);
 }
 

@@ -26,6 +26,12 @@ typedef struct mw_config_list {
   size_t count;
 } mw_config_list;
 
+/** Names with a value each, in the order they were written; names are small letters, digits and _, all different. */
+typedef struct mw_config_map {
+  const char **names, **values;
+  size_t count;
+} mw_config_map;
+
 /** How values are written, and the C type that holds them. */
 typedef enum mw_config_kind {
   MW_CONFIG_STR,      /**< const char *, never NULL. */
@@ -34,6 +40,7 @@ typedef enum mw_config_kind {
   MW_CONFIG_DURATION, /**< int64_t, milliseconds. */
   MW_CONFIG_SIZE,     /**< int64_t, bytes. */
   MW_CONFIG_LIST,     /**< mw_config_list; commas between items in text. */
+  MW_CONFIG_MAP,      /**< mw_config_map; "name=value,name=value" in text, where a comma ends a value only before a name and "=". */
 } mw_config_kind;
 
 #define MW_CONFIG_TYPE_STR const char *
@@ -42,6 +49,7 @@ typedef enum mw_config_kind {
 #define MW_CONFIG_TYPE_DURATION int64_t
 #define MW_CONFIG_TYPE_SIZE int64_t
 #define MW_CONFIG_TYPE_LIST mw_config_list
+#define MW_CONFIG_TYPE_MAP mw_config_map
 
 /** field, name, kind, default, lowest, highest (numbers only; durations in ms), second environment variable, flag, its value in help,
  *  secret, what it is */
@@ -70,6 +78,8 @@ typedef enum mw_config_kind {
     "sqlite (files in the data folder) or postgres://…")                                                                          \
   X(app_database, "app_database", STR, "", 0, 0, NULL, NULL, NULL, true,                                                          \
     "PostgreSQL that mw.query uses, when it is another than database")                                                            \
+  X(databases, "databases", MAP, "", 0, 0, NULL, NULL, NULL, true,                                                                \
+    "Further databases for mw.db(name): { reports = \"postgres://…\", cache = \"sqlite:cache.db\" }")                             \
   X(workers, "workers", INT, "0", 0, 64, NULL, "workers", "N", false, "Worker threads; 0: one a core")                            \
   X(token, "token", STR, "", 0, 0, "SIDECAR_TOKEN", "token", "TOKEN", true, "Key for the API; needed to listen beyond loopback")  \
   X(supervisor, "supervisor", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Run the server under a supervisor that restarts it")  \
@@ -185,6 +195,13 @@ const mw_config_option *mw_config_find(mw_str name);
 int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, const char *origin, mw_err *err);
 /** Appends a value as JSON (durations in seconds, sizes in bytes); a secret as it is. */
 void mw_config_add_json(const mw_config *conf, const mw_config_option *option, mw_buf *out);
+/** For what runs inside the server: appends the value of the option `name` as JSON; of a secret map only its names. False for an unknown
+ *  or any other secret one. */
+bool mw_config_add_public_json(const mw_config *conf, mw_str name, mw_buf *out);
+/** Appends a text that may hold a secret: a URL with its password and parameters hidden, anything else wholly. */
+void mw_config_add_masked(mw_buf *out, const char *text);
+/** Sets one name of a map and leaves the others. */
+int mw_config_set_member(mw_config *conf, const mw_config_option *option, mw_str name, mw_str value, const char *origin, mw_err *err);
 /** Appends a value for people; secrets are masked (of a URL only its password). */
 void mw_config_add_text(const mw_config *conf, const mw_config_option *option, mw_buf *out);
 /** Refuses a listener that answers more than plugin routes beyond loopback without a token (MW_EDENIED, with the command that fixes

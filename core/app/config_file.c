@@ -115,7 +115,18 @@ static int list_text(reader *self, lua_State *L, const mw_config_option *option,
   return 0;
 }
 
+static int set_members(reader *self, lua_State *L, const mw_config_option *option) {
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) { // …, name, value
+    if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+      return fail(self, "%s: %s has names with a text each: %s = { name = \"…\" }", self->path, option->name, option->name);
+    mw_str name = mw_str_from(lua_tostring(L, -2)), value = mw_str_from(lua_tostring(L, -1));
+    if ((self->rc = mw_config_set_member(self->conf, option, name, value, self->path, self->err))) return self->rc;
+  }
+  return 0;
+}
+
 static int set_option(reader *self, lua_State *L, const mw_config_option *option) {
+  if (option->kind == MW_CONFIG_MAP && lua_istable(L, -1)) return set_members(self, L, option);
   mw_buf text = MW_BUF_INIT;
   int rc = option->kind == MW_CONFIG_LIST && lua_istable(L, -1) ? list_text(self, L, option, &text)
                                                                  : scalar_text(self, L, option, &text);

@@ -13,6 +13,7 @@
 #include "app/listen.h"
 #include "app/proxies.h"
 #include "base/log.h"
+#include "store/databases.h"
 #include "store/redis_url.h"
 
 #define ENV_PREFIX "MOONWATCH_"
@@ -74,6 +75,7 @@ static void warn_of_slips(void) {
     char name[64];
     size_t len = strcspn(*entry, "=");
     if (strncmp(*entry, ENV_PREFIX, strlen(ENV_PREFIX)) != 0 || len >= sizeof name) continue;
+    if (strncmp(*entry, ENV_PREFIX "DATABASES_", strlen(ENV_PREFIX "DATABASES_")) == 0) continue; // names of the user's own
     memcpy(name, *entry, len);
     name[len] = 0;
     const char *meant = mw_cli_suggest(name, names);
@@ -83,6 +85,43 @@ static void warn_of_slips(void) {
   }
 }
 
+/** The name in MOONWATCH_DATABASES_NAME (or …_FILE) in small letters; false for any other variable. */
+static bool member_of(const char *entry, const char *prefix, char *variable, char *name, size_t size, bool *is_file) {
+  size_t len = strcspn(entry, "="), skip = strlen(prefix);
+  if (strncmp(entry, prefix, skip) || len <= skip || len >= size) return false;
+  memcpy(variable, entry, len);
+  variable[len] = 0;
+  *is_file = len > skip + 5 && strcmp(variable + len - 5, "_FILE") == 0;
+  size_t end = *is_file ? len - 5 : len;
+  for (size_t i = skip; i < end; i++) name[i - skip] = (char)tolower((unsigned char)variable[i]);
+  name[end - skip] = 0;
+  return strcmp(variable + skip, "FILE") != 0; // that one names the file of the whole map
+}
+
+/** Sets members of a map from MOONWATCH_DATABASES_REPORTS and from the files that MOONWATCH_DATABASES_REPORTS_FILE names. */
+static int read_members(mw_config *conf, const mw_config_option *option, const char *prefix, mw_err *err) {
+  char variable[160], name[160], text[8192];
+  bool is_file;
+  for (char **entry = environ; *entry; entry++) {
+    if (!member_of(*entry, prefix, variable, name, sizeof name, &is_file)) continue;
+    const char *value = getenv(variable);
+    size_t len = strlen(value);
+    if (!len) continue;
+    if (is_file) {
+      FILE *file = fopen(value, "re");
+      if (!file) return mw_err_set(err, MW_ECONFIG, "%s (from %s): %s: %s", option->name, variable, value, strerror(errno));
+      len = fread(text, 1, sizeof text, file);
+      fclose(file);
+      while (len && (text[len - 1] == '\n' || text[len - 1] == '\r')) len--;
+      value = text;
+    }
+    int rc = mw_config_set_member(conf, option, mw_str_from(name), mw_str_of(value, len), variable, err);
+    explicit_bzero(text, sizeof text);
+    if (rc) return rc;
+  }
+  return 0;
+}
+
 static int read_environment(mw_config *conf, mw_err *err) {
   char name[128];
   for (size_t i = 0; i < MW_CONFIG_COUNT; i++) {
@@ -90,6 +129,8 @@ static int read_environment(mw_config *conf, mw_err *err) {
     int rc = option->alias ? read_variable(conf, option, option->alias, err) : 0;
     env_name(option, name, sizeof name);
     if (!rc) rc = read_variable(conf, option, name, err);
+    strcat(name, "_");
+    if (!rc && option->kind == MW_CONFIG_MAP) rc = read_members(conf, option, name, err);
     if (rc) return rc;
   }
   warn_of_slips();
@@ -203,6 +244,9 @@ static int check(const mw_config *conf, mw_err *err) {
   if (*conf->redis_url && mw_redis_target_new(mw_str_from(conf->redis_url), &redis, err))
     return mw_err_wrap(err, "redis.url (from %s)", conf->origins[MW_CONFIG_redis_url]), MW_ECONFIG;
   mw_redis_target_free(redis);
+  for (size_t i = 0; i < conf->databases.count; i++)
+    if (mw_databases_check(conf->databases.names[i], conf->databases.values[i], err))
+      return mw_err_wrap(err, "databases (from %s): %s", conf->origins[MW_CONFIG_databases], conf->databases.names[i]), MW_ECONFIG;
   if (!*conf->data) return refuse(conf, MW_CONFIG_data, err, "is a folder");
   if (!*conf->plugins) return refuse(conf, MW_CONFIG_plugins, err, "is a folder");
   if (conf->lua_hard_limit <= conf->lua_soft_limit)

@@ -5,12 +5,7 @@
 
 #include "app/rig_impl.h"
 
-static bool host_config(void *program, mw_str name, mw_buf *out) {
-  const mw_config_option *option = mw_config_find(name);
-  if (!option || option->secret) return false;
-  mw_config_add_json(((mw_rig *)program)->conf, option, out);
-  return true;
-}
+static bool host_config(void *program, mw_str name, mw_buf *out) { return mw_config_add_public_json(((mw_rig *)program)->conf, name, out); }
 
 static const char *host_env(void *program, const char *name, bool *allowed) {
   mw_rig *rig = program;

@@ -253,6 +253,9 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   if (!rc) rc = open_control(rt, err);
   if (rc) return rc;
   rt->kv = mw_kv_new(KV_BYTES);
+  if (conf->databases.count)
+    rt->databases = mw_databases_new(&(mw_databases_conf){.data_dir = conf->data, .names = conf->databases.names, .urls = conf->databases.values,
+                                                          .count = conf->databases.count, .pg_pool_size = (int)conf->postgres_pool});
   rt->watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
   rt->main = mw_loop_new("main");
   rt->late = mw_late_open(rt->store, rt->main, LATE_MS);
@@ -341,6 +344,7 @@ static void close_all(mw_runtime *rt) {
   if (rt->watchdog) mw_watchdog_stop(rt->watchdog);
   if (rt->store && !rt->handing_over) remove_addresses(rt);
   if (rt->store) mw_store_close(rt->store);
+  mw_databases_free(rt->databases);
   mw_kv_free(rt->kv);
   mw_work_shutdown();
   mw_buf_deinit(&rt->report);

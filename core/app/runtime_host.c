@@ -14,13 +14,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 
-static bool host_config(void *program, mw_str name, mw_buf *out) {
-  mw_runtime *rt = program;
-  const mw_config_option *option = mw_config_find(name);
-  if (!option || option->secret) return false;
-  mw_config_add_json(rt->conf, option, out);
-  return true;
-}
+static bool host_config(void *program, mw_str name, mw_buf *out) { return mw_config_add_public_json(((mw_runtime *)program)->conf, name, out); }
 
 static const char *host_env(void *program, const char *name, bool *allowed) {
   mw_runtime *rt = program;

@@ -22,6 +22,7 @@
 #include "loop/work.h"
 #include "state/kv.h"
 #include "state/late.h"
+#include "store/databases.h"
 #include "store/store.h"
 
 typedef struct mw_plugin_files mw_plugin_files;
@@ -61,6 +62,7 @@ struct mw_runtime {
   mw_loop *main;
   mw_store *store;
   mw_kv *kv;
+  mw_databases *databases; /**< NULL: none is configured. */
   mw_late *late;
   mw_watchdog *watchdog;
   int workers;

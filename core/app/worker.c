@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "bind/bind_http.h"
 #include "http/client.h"
+#include "store/databases.h"
 #include "store/redis.h"
 #include "store/store.h"
 #include "vm/task.h"
@@ -111,10 +112,17 @@ static void on_detached(void *arg) {
   mw_loop_stop(worker->loop);
 }
 
+static void on_databases_detached(void *arg) {
+  mw_worker *worker = arg;
+  worker->host.databases = NULL;
+  mw_store_detach(worker->host.store, on_detached, worker);
+}
+
 static void on_redis_closed(void *arg) {
   mw_worker *worker = arg;
   worker->host.redis = NULL;
-  mw_store_detach(worker->host.store, on_detached, worker);
+  if (worker->host.databases) mw_databases_detach(worker->host.databases, on_databases_detached, worker);
+  else on_databases_detached(worker);
 }
 
 static void maybe_finish(mw_worker *worker) {
@@ -239,6 +247,7 @@ static void on_open(void *arg) {
   const mw_config *conf = worker->rt->conf;
   worker->host.store = mw_store_attach(worker->rt->store, worker->loop);
   worker->host.client = mw_http_client_new(worker->loop, NULL);
+  if (worker->rt->databases) worker->host.databases = mw_databases_attach(worker->rt->databases, worker->loop);
   open_redis(worker);
   mw_http_host_opts opts = mw_server_configured(conf, &worker->rt->proxies);
   opts.server.access_log = worker->rt->access_log;

@@ -4,9 +4,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
+#include "bind/host.h"
 #include "bind/store_op.h"
 #include "bind/store_values.h"
+#include "store/databases.h"
 #include "vm/scratch.h"
 
 static mw_store *store_of(lua_State *L) { return mw_store_client_store(mw_store_check_client(L)); }
@@ -19,8 +22,8 @@ static void on_rows(int status, const mw_rows *rows, const mw_err *err, const ch
 }
 
 static int l_query(lua_State *L) {
-  mw_store_client *client = mw_store_check_client(L);
-  mw_db db = mw_store_check_db(L, 1);
+  mw_db db;
+  mw_store_client *client = mw_store_check_target(L, 1, &db);
   mw_str sql = mw_store_check_str(L, 2);
   size_t count;
   lua_settop(L, 4);
@@ -155,10 +158,58 @@ static int l_lease_left(lua_State *L) {
   return 1;
 }
 
+/* ---- further databases ---- */
+
+typedef struct open_op {
+  mw_task *task;
+  mw_databases_wait *wait;
+} open_op;
+
+static void cancel_open(void *arg) {
+  open_op *op = arg;
+  mw_databases_cancel(op->wait);
+  mw_free(op);
+}
+
+static void on_database_open(int status, const mw_err *err, void *arg) {
+  mw_task *task = ((open_op *)arg)->task;
+  mw_free(arg);
+  if (status) {
+    mw_task_resume_error(task, status, err->text);
+    return;
+  }
+  lua_pushboolean(mw_task_lua(task), 1);
+  mw_task_resume(task, 1);
+}
+
+static mw_databases_door *check_door(lua_State *L) {
+  mw_host *host = mw_host_of(L);
+  if (!host || !host->databases) luaL_error(L, "a database of mw.db needs a running server");
+  return host->databases;
+}
+
+static int l_is_open(lua_State *L) {
+  lua_pushboolean(L, mw_databases_find(check_door(L), luaL_checkstring(L, 1)) != NULL);
+  return 1;
+}
+
+static int l_open_database(lua_State *L) {
+  mw_databases_door *door = check_door(L);
+  const char *name = luaL_checkstring(L, 1);
+  mw_task_check_yieldable(L, "mw.db");
+  open_op *op = MW_NEW(open_op);
+  op->task = mw_task_current(L);
+  int rc = mw_databases_open(door, name, on_database_open, op, &op->wait);
+  if (!rc) return mw_task_suspend(L, cancel_open, op);
+  mw_free(op);
+  return mw_vm_push_failure(L, rc, NULL);
+}
+
 static const luaL_Reg functions[] = {
     {"query", l_query},       {"begin", mw_store_l_begin}, {"put_code", l_put_code}, {"get_code", l_get_code},
     {"get", l_get},           {"journal", l_journal},      {"engine", l_engine},     {"add_change", l_add_change},
-    {"is_up", l_is_up},       {"epoch", l_epoch},          {"lease_left", l_lease_left}, {NULL, NULL},
+    {"is_up", l_is_up},       {"epoch", l_epoch},          {"lease_left", l_lease_left}, {"is_open", l_is_open},
+    {"open_database", l_open_database}, {NULL, NULL},
 };
 
 static int open_module(lua_State *L) {

@@ -4,8 +4,9 @@
 // mw.core.store: the store for lua/mw. Everything waits (suspends the task) unless said; a failure is nil and an error object, which
 // has `sqlstate` when the database gave one.
 //
-//   query(db, sql, params | nil, timeout_s | nil) -> rows            db: "engine" or "app"; rows.affected; NULL columns are absent
+//   query(db, sql, params | nil, timeout_s | nil) -> rows            db: "engine", "app" or a name that is open; rows.affected; NULL columns are absent
 //   begin(db, timeout_s | nil) -> tx      tx:query(sql, params, timeout_s) -> rows      tx:finish(commit) -> true
+//   is_open(name) -> bool (does not wait)      open_database(name) -> true          a further database (mw.db), on this worker
 //   create(workflow, input, bundle, seed, status, due_us, external_id, key, request_hash, app, api_level) -> id, created
 //   append(id, fence, number, data, status, due_us, output, error, patience_s) -> true
 //          outside of a task, or in a cancelled one, it does not wait: it returns true, and a failure is logged

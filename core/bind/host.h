@@ -19,6 +19,7 @@ typedef struct mw_kv mw_kv;
 typedef struct mw_late mw_late;
 typedef struct mw_http_client mw_http_client;
 typedef struct mw_redis mw_redis;
+typedef struct mw_databases_door mw_databases_door;
 
 /** How a reload ended. `report` is JSON (see lua/mw/_loader.lua), borrowed until the callback returns. */
 typedef void (*mw_host_reload_cb)(int status, mw_str report, void *arg);
@@ -49,6 +50,7 @@ typedef struct mw_host {
   void *program;          /**< For the functions above. */
   int worker;
   mw_store_client *store; /**< This worker's door. */
+  mw_databases_door *databases; /**< This worker's door to the further databases; NULL: there are none. */
   mw_http_client *client; /**< This worker's connections to other servers. */
   mw_redis *redis;        /**< This worker's way to Redis; NULL: none is configured. */
   mw_kv *kv;              /**< Shared by the process. */

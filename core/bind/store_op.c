@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "bind/host.h"
 #include "bind/store_values.h"
+#include "store/databases.h"
 #include "vm/scratch.h"
 
 mw_str mw_store_opt_str(lua_State *L, int index) {
@@ -39,9 +40,14 @@ mw_store_client *mw_store_check_client(lua_State *L) {
   return host->store;
 }
 
-mw_db mw_store_check_db(lua_State *L, int index) {
-  static const char *const names[] = {"engine", "app", NULL};
-  return luaL_checkoption(L, index, NULL, names) == 0 ? MW_DB_ENGINE : MW_DB_APP;
+mw_store_client *mw_store_check_target(lua_State *L, int index, mw_db *db) {
+  const char *name = luaL_checkstring(L, index);
+  mw_host *host = mw_host_of(L);
+  *db = strcmp(name, "engine") == 0 ? MW_DB_ENGINE : MW_DB_APP;
+  if (*db == MW_DB_ENGINE || strcmp(name, "app") == 0) return mw_store_check_client(L);
+  mw_store_client *client = host && host->databases ? mw_databases_find(host->databases, name) : NULL;
+  if (!client) luaL_error(L, "the database %s is not open", name);
+  return client;
 }
 
 // An arena that the collector frees, whatever is raised meanwhile.

@@ -56,8 +56,9 @@ mw_str mw_store_check_str(lua_State *L, int index);
 /** Seconds to milliseconds. */
 int64_t mw_store_opt_ms(lua_State *L, int index);
 mw_id mw_store_check_id(lua_State *L, int index);
-/** "engine" or "app". */
-mw_db mw_store_check_db(lua_State *L, int index);
+/** "engine", "app", or the name of a further database that is open; raises for any other. Which of its client's databases it is goes to
+ *  `db`. */
+mw_store_client *mw_store_check_target(lua_State *L, int index, mw_db *db);
 /** The worker's door; raises where there is no server. */
 mw_store_client *mw_store_check_client(lua_State *L);
 /** True when ids of the engine's tables are 16-byte blobs. */

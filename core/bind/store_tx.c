@@ -91,8 +91,8 @@ static void on_begun(int status, mw_tx *tx, const mw_err *err, void *arg) {
 }
 
 int mw_store_l_begin(lua_State *L) {
-  mw_store_client *client = mw_store_check_client(L);
-  mw_db db = mw_store_check_db(L, 1);
+  mw_db db;
+  mw_store_client *client = mw_store_check_target(L, 1, &db);
   int64_t timeout_ms = mw_store_opt_ms(L, 2);
   mw_task_check_yieldable(L, "mw.transaction");
   tx_box *box = MW_NEW(tx_box);

@@ -30,6 +30,8 @@ struct mw_store {
   int sqlite_readers;
   size_t max_payload_bytes;
   bool exclusive;
+  bool is_single;     /**< A further database (mw_store_open_single): APP alone. */
+  char *single_name;  /**< Of its file in `data_dir`; SQLite. */
   mw_loop *inline_loop; /**< See mw_store_conf. */
   int lock_fd;        /**< DATA/moonwatch.lock, -1 when not exclusive. */
   mw_id node_id;      /**< Of DATA/node.id; made on first use. All zero when not exclusive and there is none. */

@@ -183,6 +183,7 @@ bool mw_pg_query_is_refused(mw_pg_client *client, mw_db db, mw_err *err) {
   mw_pg_pool *pool = db == MW_DB_ENGINE ? client->engine : client->app;
   const mw_store *store = client->base.store;
   if (!mw_pg_pool_is_down(pool, err)) return false;
+  if (store->is_single) return true;
   // A writer reached the server since: there is no reason to sit out the pause.
   bool is_same_server = db == MW_DB_ENGINE || strcmp(store->app_url, store->database_url) == 0;
   if (!is_same_server || !mw_store_is_up(store)) return true;

@@ -35,9 +35,10 @@ static int open_store(mw_store *base, mw_err *err) {
   mw_pg_store *store = (mw_pg_store *)base;
   pthread_mutex_init(&store->lock, NULL);
   snprintf(store->why, sizeof store->why, "not connected yet");
-  int rc = check_schema(base->schema, err);
+  int rc = base->is_single ? 0 : check_schema(base->schema, err);
   if (rc) return rc;
   store->cancel_pool = mw_work_pool_new("pg-cancel", 2, 256);
+  if (base->is_single) return mw_pg_target_new(base->app_url, store->cancel_pool, NULL, &store->app, err);
   // Writes are small and by key: a plan that scans, made while a table was young, would stay for long. No
   // compilation of plans either, it takes longer than they run.
   char engine[256], writer[512];
@@ -78,8 +79,9 @@ static mw_store_client *attach(mw_store *base, mw_loop *loop) {
   client->base.loop = loop;
   mw_list_init(&client->queries);
   mw_list_init(&client->txs);
-  client->engine = mw_pg_pool_new(loop, store->engine, ENGINE_POOL);
   client->app = mw_pg_pool_new(loop, store->app, base->pg_pool_size);
+  if (base->is_single) return &client->base;
+  client->engine = mw_pg_pool_new(loop, store->engine, ENGINE_POOL);
   client->writer = mw_pg_writer_new(client);
   return &client->base;
 }
@@ -92,14 +94,16 @@ static void on_part_gone(void *arg) {
 }
 
 static void close_parts(mw_pg_client *client) {
-  mw_pg_pool_close(client->engine, on_part_gone, client);
+  bool is_single = client->base.store->is_single;
   mw_pg_pool_close(client->app, on_part_gone, client);
+  if (is_single) return;
+  mw_pg_pool_close(client->engine, on_part_gone, client);
   mw_pg_writer_close(client->writer, on_part_gone, client);
 }
 
 /** What drained runs wrote last is worth a moment: without it their steps count as interrupted. */
 static void settle(mw_pg_client *client) {
-  if (mw_pg_writer_is_settled(client->writer) || mw_clock_mono_ms() >= client->settle_until_ms)
+  if (client->base.store->is_single || mw_pg_writer_is_settled(client->writer) || mw_clock_mono_ms() >= client->settle_until_ms)
     close_parts(client);
   else
     mw_timer_start(client->base.loop, &client->settle, SETTLE_LOOK_MS);
@@ -121,7 +125,7 @@ static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
   mw_pg_client *client = (mw_pg_client *)base;
   client->gone = cb;
   client->gone_arg = arg;
-  client->closing = 3;
+  client->closing = base->store->is_single ? 1 : 3;
   base->on_state = NULL;
   mw_loop_post(base->loop, close_client, client);
 }

@@ -101,7 +101,7 @@ static bool is_harmless_pragma(const char *name, const char *value) {
   return false;
 }
 
-static const char only_app_db[] = "ATTACH, DETACH and VACUUM are not allowed here: plugins have one database, app.db";
+static const char only_app_db[] = "ATTACH, DETACH and VACUUM are not allowed here: for another database there is mw.db(name)";
 
 // It would live in one of several connections, and hide the table of that name from every plugin there.
 static int refuse_temporary(mw_sqlite_conn *conn) {

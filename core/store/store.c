@@ -59,6 +59,7 @@ static void free_store(mw_store *store) {
   mw_free(store->app_url);
   mw_free(store->data_dir);
   mw_free(store->schema);
+  mw_free(store->single_name);
   mw_free(store);
 }
 
@@ -88,6 +89,27 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
   if (gethostname(store->node_name, sizeof store->node_name - 1)) strcpy(store->node_name, "unknown");
   code = prepare_dir(store, err);
   if (!code) code = engine->open(store, err);
+  if (code) free_store(store);
+  else *out = store;
+  return code;
+}
+
+int mw_store_open_single(const char *url, int pg_pool_size, mw_store **out, mw_err *err) {
+  mw_str text = mw_str_from(url);
+  bool postgres = mw_str_starts_with(text, MW_STR("postgres://")) || mw_str_starts_with(text, MW_STR("postgresql://"));
+  const char *slash = strrchr(url, '/');
+  if (!postgres && (!slash || !slash[1])) return mw_err_set(err, MW_ECONFIG, "%s is not the path of a file", url);
+  const mw_engine *engine = postgres ? &mw_engine_postgres : &mw_engine_sqlite;
+  mw_store *store = mw_calloc(1, engine->store_size);
+  store->engine = engine;
+  store->is_single = store->exclusive = true;
+  store->app_url = postgres ? mw_strdup(url) : NULL;
+  store->data_dir = postgres ? NULL : mw_strndup(url, (size_t)(slash - url));
+  store->single_name = postgres ? NULL : mw_strdup(slash + 1);
+  store->pg_pool_size = pg_pool_size > 0 ? pg_pool_size : 4;
+  store->sqlite_readers = 2;
+  store->lock_fd = -1;
+  int code = engine->open(store, err);
   if (code) free_store(store);
   else *out = store;
   return code;

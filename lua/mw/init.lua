@@ -50,6 +50,7 @@ end
 ---@field log mw.Log
 ---@field env table<string, string?> variables listed in `env = {…}` of moonwatch.lua, and APP_*
 ---@field redis mw.Redis
+---@field db fun(name: string): mw.Database a further database that `databases` of moonwatch.lua names
 ---@field null userdata JSON's null
 ---@field uuid fun(): string a UUIDv7
 ---@field version string
@@ -108,7 +109,7 @@ function M.public(plugin)
   if not api then build() end
   local mw = copy(api)
   mw.log, mw.env = require("mw.log").for_plugin(plugin.name), require("mw.env").for_plugin()
-  mw.redis = require("mw.redis").for_plugin(guard)
+  mw.redis, mw.db = require("mw.redis").for_plugin(guard), require("mw.db.named").for_plugin(guard)
   return mw
 end
 

@@ -72,8 +72,40 @@ describe("the configuration", function()
     assert.is_nil(text:find("pass-secret", 1, true))
   end)
 
+  it("takes a map of names from the file, whole from a variable, and one name at a time", function()
+    local file = [[return { databases = { reports = "postgres://ann:pass-secret@a,b:5433/x", cache = "sqlite:cache.db" } }]]
+    local conf = assert(config(file))
+    assert.same({ reports = "postgres://ann:•••@a,b:5433/x", cache = "sqlite:cache.db" }, conf.databases.value)
+    assert.equal("moonwatch.lua", conf.databases.origin)
+    posix.write_file(dir .. "/url", "postgres://bob:pass-secret@c/y\n")
+    conf = assert(config(file, { MOONWATCH_DATABASES_REPORTS = "postgres://eve:pass-secret@d/z", MOONWATCH_DATABASES_MORE_FILE = dir .. "/url" }))
+    assert.same({ reports = "postgres://eve:•••@d/z", more = "postgres://bob:•••@c/y", cache = "sqlite:cache.db" }, conf.databases.value)
+    assert.matches("^moonwatch.lua, MOONWATCH_DATABASES_", conf.databases.origin)
+    conf = assert(config(file, { MOONWATCH_DATABASES = "one=sqlite:one.db, two=postgres://u:pass-secret@a,b/c" }))
+    assert.same({ one = "sqlite:one.db", two = "postgres://u:•••@a,b/c" }, conf.databases.value)
+    local _, text = server.command({ "config" }, { dir = dir })
+    assert.is_nil(text:find("pass-secret", 1, true))
+  end)
+
+  it("takes redis as its URL alone, or with more", function()
+    assert.equal("redis://h", assert(config([[return { redis = "redis://h" }]]))["redis.url"].value)
+    local conf = assert(config([[return { redis = { url = "redis://:pass-secret@h", timeout = "2s" } }]]))
+    assert.equal("redis://:•••@h", conf["redis.url"].value)
+    assert.equal(2, conf["redis.timeout"].value)
+    assert.equal("REDIS_URL", assert(config(nil, { REDIS_URL = "redis://h" }))["redis.url"].origin)
+  end)
+
   local refused = {
     { "an unknown key", "return { lisen = 'x' }", "did you mean 'listen'?" },
+    { "a database of an unknown kind", "return { databases = { x = 'mysql://h' } }", "databases (from moonwatch.lua): x: is postgres://user@host/name, or sqlite:FILE" },
+    { "a database that is ours", "return { databases = { x = 'sqlite:moonwatch.db' } }", "moonwatch.db is one of Moonwatch's own files" },
+    { "a database outside of the data folder", "return { databases = { x = 'sqlite:../x.db' } }", "is a file in the data folder" },
+    { "a database with a name that is taken", "return { databases = { app = 'sqlite:x.db' } }", "this name is taken" },
+    { "a database with a bad name", "return { databases = { ['X-y'] = 'sqlite:x.db' } }", "has the name 'X-y'; names are small letters" },
+    { "a database that is no text", "return { databases = { x = 1 } }", "databases has names with a text each" },
+    { "a map without names", "return { databases = 'sqlite:x.db' }", "is written name=value,name=value" },
+    { "a value that hides another", "return { databases = { x = 'postgres://h/x?a=b,y=sqlite:y.db' } }", "has a comma that looks like the beginning of another" },
+    { "a Redis URL that is none", "return { redis = 'localhost:6379' }", "redis.url (from moonwatch.lua): is written redis://" },
     { "an unknown nested key", "return { http = { max_bodi = 1 } }", "did you mean 'http.max_body'?" },
     { "an unknown group", "return { htp = { max_body = 1 } }", "there is no option 'htp'" },
     { "a value of the wrong type", "return { workers = 'many' }", "workers (from moonwatch.lua) is a whole number, not 'many'" },

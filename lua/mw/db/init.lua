@@ -15,6 +15,8 @@
 -- Options, third argument: timeout (default 30 s). A transaction: timeout (default 10 s) for the whole of it; then it is rolled back.
 -- At most 100,000 rows come back; more raise "limit".
 --
+-- The same for a further database: mw.db("reports").query, lua/mw/db/named.lua.
+--
 -- Errors: constraint, serialization (retryable), sql, denied, timeout, limit, unavailable (retryable); err.sqlstate has the database's own
 -- word. Transaction control (BEGIN, COMMIT, SET …) belongs to mw.transaction and is refused elsewhere.
 
@@ -36,6 +38,12 @@ end
 
 local function first(rows) return rows[1] end
 
+-- `what` names the call in errors; `db` is "app" or a name that is open.
+local function query_on(db, what, sql, params, opts)
+  local timeout = check(what, sql, params, opts)
+  return (errors.check(store.query(db, sql, params, timeout)))
+end
+
 ---@class mw.QueryOptions
 ---@field timeout? mw.Duration default 30 s
 
@@ -49,8 +57,7 @@ local function first(rows) return rows[1] end
 ---@param opts? mw.QueryOptions
 ---@return mw.Rows
 function M.query(sql, params, opts)
-  local timeout = check("mw.query", sql, params, opts)
-  return (errors.check(store.query("app", sql, params, timeout)))
+  return query_on("app", "mw.query", sql, params, opts)
 end
 
 --- The first row, or nil.
@@ -59,8 +66,7 @@ end
 ---@param opts? mw.QueryOptions
 ---@return table<string, any>? row
 function M.one(sql, params, opts)
-  local timeout = check("mw.one", sql, params, opts)
-  return first(errors.check(store.query("app", sql, params, timeout)))
+  return first(query_on("app", "mw.one", sql, params, opts))
 end
 
 ---@class mw.Tx
@@ -98,16 +104,11 @@ end
 
 local function packed(...) return { n = select("#", ...), ... } end
 
---- Calls fn(tx) in a transaction and gives what it returns; an error rolls back and is raised again.
----@param fn fun(tx: mw.Tx): ...
----@param opts? { timeout?: mw.Duration } for the whole of it, default 10 s
----@return any ...
-function M.transaction(fn, opts)
-  validate.arg("mw.transaction", 1, "fn", fn, "function")
-  opts = validate.options("mw.transaction", opts, options)
-  local timeout = opts.timeout and validate.duration("mw.transaction: timeout", opts.timeout, true)
-  local handle = errors.check(store.begin("app", timeout))
-  local tx = setmetatable({}, Tx)
+local function transaction_on(db, what, tx, fn, opts)
+  validate.arg(what, 1, "fn", fn, "function")
+  opts = validate.options(what, opts, options)
+  local timeout = opts.timeout and validate.duration(what .. ": timeout", opts.timeout, true)
+  local handle = errors.check(store.begin(db, timeout))
   handles[tx] = handle
   local result = packed(errors.pcall(fn, tx))
   handles[tx] = nil
@@ -118,5 +119,15 @@ function M.transaction(fn, opts)
   errors.check(handle:finish(true))
   return unpack(result, 2, result.n)
 end
+
+--- Calls fn(tx) in a transaction and gives what it returns; an error rolls back and is raised again.
+---@param fn fun(tx: mw.Tx): ...
+---@param opts? { timeout?: mw.Duration } for the whole of it, default 10 s
+---@return any ...
+function M.transaction(fn, opts) return transaction_on("app", "mw.transaction", setmetatable({}, Tx), fn, opts) end
+
+-- For lua/mw/db/named.lua.
+M.query_on = query_on
+function M.transaction_on(db, what, fn, opts) return transaction_on(db, what, setmetatable({}, Tx), fn, opts) end
 
 return M
