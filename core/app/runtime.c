@@ -22,7 +22,7 @@
 #include "loop/signal.h"
 #include "vm/watchdog.h"
 
-enum { KV_BYTES = 64 << 20, LATE_MS = 50, SETTLE_MS = 60, DOORS_MS = 2000 };
+enum { KV_BYTES = 64 << 20, LATE_MS = 50, SETTLE_MS = 60, DOORS_MS = 2000, STUCK_MS = 150 };
 
 /* ---- start ---- */
 
@@ -111,6 +111,7 @@ static void do_wind_down(void *arg) { mw_worker_wind_down(arg); }
 static void end_all(mw_runtime *rt, int status, mw_loop_cb how) {
   if (atomic_exchange(&rt->draining, true)) return;
   rt->status = status;
+  mw_runtime_close_shared(rt);
   for (int i = 0; i < rt->workers; i++) {
     ending *job = MW_NEW(ending);
     *job = (ending){&rt->worker[i], rt->conf->drain_timeout};
@@ -207,6 +208,7 @@ static void open_doors(mw_runtime *rt) {
   if (rt->doors_open) return;
   rt->doors_open = true;
   mw_timer_stop(&rt->doors);
+  mw_runtime_share_sockets(rt);
   for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, do_listen, &rt->worker[i]);
 }
 
@@ -256,8 +258,9 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   if (conf->databases.count)
     rt->databases = mw_databases_new(&(mw_databases_conf){.data_dir = conf->data, .names = conf->databases.names, .urls = conf->databases.values,
                                                           .count = conf->databases.count, .pg_pool_size = (int)conf->postgres_pool});
-  rt->watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit});
   rt->main = mw_loop_new("main");
+  rt->watchdog = mw_watchdog_start(&(mw_watchdog_conf){.soft_ms = conf->lua_soft_limit, .hard_ms = conf->lua_hard_limit,
+                                                    .stuck_ms = STUCK_MS, .on_stuck = mw_runtime_on_stuck, .arg = rt});
   rt->late = mw_late_open(rt->store, rt->main, LATE_MS);
   rt->reload.loader = mw_work_pool_new("loader", 1, 1024);
   rt->database_pool = mw_work_pool_new("database", 1, 8);
@@ -360,6 +363,7 @@ int mw_runtime_run(const mw_config *conf, const mw_runtime_fds *fds, mw_err *err
   for (int i = 0; i < MW_MAX_WORKERS; i++) rt->fds.listeners[MW_LISTENER_CONTROL][i] = -1;
   rt->host_ops = &mw_runtime_host_ops;
   rt->workers = fds->workers;
+  memset(rt->shared, -1, sizeof rt->shared);
   rt->started_ns = mw_clock_mono_ns();
   pthread_mutex_init(&rt->report_lock, NULL);
   pthread_barrier_init(&rt->all_ended, NULL, (unsigned)rt->workers + 1);

@@ -70,6 +70,8 @@ struct mw_runtime {
   int opened;           /**< Workers whose loop is up; main thread. */
   int ended;            /**< Workers whose loop has stopped; main thread. */
   pthread_barrier_t all_ended;
+  int shared[MW_LISTENERS][MW_MAX_WORKERS]; /**< The workers' sockets once more, for those who help a stuck worker; -1: none. Main thread. */
+  uint64_t helped[MW_MAX_WORKERS]; /**< By helper: whose sockets it was given, a bit each. Main thread. */
   int installed;        /**< Workers that serve a generation; main thread. */
   mw_reload reload;
   mw_work_pool *database_pool;
@@ -102,6 +104,11 @@ bool mw_runtime_is_tls(const mw_runtime *rt, int tag);
 bool mw_runtime_store_is_ready(const mw_runtime *rt);
 /** Migrates the database, registers this node, starts the engines; tries again while the database is away. Main thread. */
 void mw_runtime_prepare_database(mw_runtime *rt);
+/** A worker is stuck or runs again: others accept on its sockets meanwhile. The watchdog's thread. */
+void mw_runtime_on_stuck(int worker, bool stuck, void *rt);
+/** Duplicates the sockets for that, and closes them. Main thread. */
+void mw_runtime_share_sockets(mw_runtime *rt);
+void mw_runtime_close_shared(mw_runtime *rt);
 /** A worker's loop is up. Any thread. */
 void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
 /** A worker's loop has stopped. Any thread. */

@@ -8,6 +8,7 @@
 #include "app/certificates.h"
 #include "app/runtime_impl.h"
 #include "app/server_conf.h"
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "bind/bind_http.h"
@@ -211,6 +212,7 @@ static void run(void *arg) {
   mw_loop_run(worker->loop);
   mw_watchdog_remove_thread(worker->rt->watchdog);
   close_unused(worker);
+  for (int i = 0; i < MW_MAX_WORKERS; i++) mw_free(worker->help[i]);
   // Others may still post here until all, and the main thread, have come this far.
   mw_runtime_worker_ended(worker->rt);
   pthread_barrier_wait(&worker->rt->all_ended);

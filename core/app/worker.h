@@ -26,6 +26,7 @@ typedef struct mw_worker {
   mw_http_host *http;
   mw_vm *vm;              /**< Serving; NULL before the first generation. */
   bool listening, engine_started, leaving, draining, http_drained; /**< `leaving`: the engine begins nothing any more. */
+  int *help[MW_MAX_WORKERS]; /**< Descriptors on which it helps each other worker (see stuck.c), -1 at the end; NULL: none. */
   int retiring;           /**< vms that still have tasks. */
   int64_t left_at_ms, drain_until_ms;
   bool rebuild_asked;     /**< A fresh generation is on its way because of memory. */

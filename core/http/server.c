@@ -80,6 +80,7 @@ int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag) {
   port *p = MW_NEW(port);
   p->server = server;
   p->surface = surface_of(server, tag);
+  p->fd = fd;
   mw_listener_opts opts = {.tls = tls, .handshake_ms = server->conf.header_timeout_ms, .max_connections = server->conf.max_connections, .on_accept = on_accept, .arg = p};
   int rc = mw_listener_open(server->loop, fd, &opts, &p->listener);
   if (rc) {
@@ -103,6 +104,16 @@ static port *port_of(mw_server *server, surface *s) {
 }
 
 void mw_server_adopt(mw_server *server, mw_stream *stream, int tag) { conn_open(port_of(server, surface_of(server, tag)), stream); }
+
+void mw_server_set_accepting(mw_server *server, int fd, bool accepting) {
+  if (server->draining) return;
+  MW_LIST_EACH(&server->ports, node) {
+    port *p = MW_CONTAINER(node, port, node);
+    if (!p->listener || p->fd != fd) continue;
+    if (accepting) mw_listener_resume(p->listener);
+    else mw_listener_pause(p->listener);
+  }
+}
 
 void mw_server_set_router(mw_server *server, int tag, mw_router *router) {
   surface *s = surface_of(server, tag);
@@ -147,8 +158,11 @@ void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg),
   server->drained_arg = arg;
   if (!server->draining) {
     server->draining = true;
-    // A closed listener lives on until its last connection is released.
-    MW_LIST_EACH(&server->ports, node) mw_listener_close(MW_CONTAINER(node, port, node)->listener, false);
+    MW_LIST_EACH(&server->ports, node) {
+      mw_listener *listener = MW_CONTAINER(node, port, node)->listener;
+      if (listener) mw_listener_accept_now(listener);
+      mw_listener_close(listener, false); // it lives on until its last connection is released
+    }
     mw_server_wind_down(server);
     // Those that came since and are idle, as well.
     MW_LIST_EACH(&server->conns, node) conn_wind_down(MW_CONTAINER(node, conn, node));

@@ -75,6 +75,8 @@ mw_server *mw_server_new(mw_loop *loop, const mw_server_conf *conf, const mw_ser
 int mw_server_listen(mw_server *server, int fd, mw_tls_context *tls, int tag);
 /** Serves a connection that nobody listened for (mw_stream_from_pair), as one of the listener `tag`. Takes the stream. */
 void mw_server_adopt(mw_server *server, mw_stream *stream, int tag);
+/** Stops and restarts accepting on the listener of that descriptor. */
+void mw_server_set_accepting(mw_server *server, int fd, bool accepting);
 /** Sets the routes for a listener tag; requests from now on are matched in it. Takes a reference, drops that of the one before. */
 void mw_server_set_router(mw_server *server, int tag, mw_router *router);
 /** Says `Connection: close` from now on and closes connections that have been idle for MW_SERVER_IDLE_GRACE_MS, while it goes on

@@ -47,6 +47,7 @@ typedef struct port { // a listener
   mw_server *server;
   surface *surface;
   mw_listener *listener; // NULL: of adopted connections
+  int fd;
 } port;
 
 typedef enum conn_state {

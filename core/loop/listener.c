@@ -154,6 +154,10 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
   }
 }
 
+void mw_listener_accept_now(mw_listener *l) {
+  for (int i = 0; i < BACKLOG / ACCEPTS_A_TURN; i++) on_readable(&l->poll, 0, UV_READABLE);
+}
+
 int mw_listener_open(mw_loop *loop, int fd, const mw_listener_opts *opts, mw_listener **out) {
   MW_ASSERT_LOOP(loop);
   mw_listener *l = MW_NEW(mw_listener);

@@ -40,6 +40,8 @@ int mw_listener_open(mw_loop *loop, int fd, const mw_listener_opts *opts, mw_lis
 /** Stops and restarts accepting (connections wait in the backlog meanwhile). */
 void mw_listener_pause(mw_listener *listener);
 void mw_listener_resume(mw_listener *listener);
+/** Accepts what waits in the backlog now (up to a thousand), which closing the socket would reset. */
+void mw_listener_accept_now(mw_listener *listener);
 /** Tells that a stream it handed out is gone. */
 void mw_listener_release(mw_listener *listener);
 size_t mw_listener_connections(const mw_listener *listener);

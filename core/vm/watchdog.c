@@ -87,8 +87,8 @@ static bool look(mw_watchdog *w, slot *s, int64_t now_ms) {
     return false;
   }
   int64_t inside = now_ms - s->since_ms;
-  if (inside < w->conf.soft_ms) return false;
-  if (!s->stuck) tell(w, s, true);
+  if (inside >= w->conf.stuck_ms && !s->stuck) tell(w, s, true);
+  if (inside < w->conf.soft_ms) return s->stuck;
   if (inside >= w->conf.hard_ms + ABORT_GRACE_MS) {
     say("moonwatch: a worker does not even take signals; the server ends itself\n");
     abort();
@@ -110,7 +110,7 @@ static void wait_ms(mw_watchdog *w, int64_t ms) {
 
 static void watch(void *arg) {
   mw_watchdog *w = arg;
-  int64_t calm_ms = w->conf.soft_ms / 20;
+  int64_t calm_ms = (w->conf.soft_ms < w->conf.stuck_ms * 4 ? w->conf.soft_ms : w->conf.stuck_ms * 4) / 20;
   if (calm_ms < 2) calm_ms = 2;
   pthread_mutex_lock(&w->lock);
   while (!w->stopping) {
@@ -135,6 +135,7 @@ mw_watchdog *mw_watchdog_start(const mw_watchdog_conf *conf) {
   w->conf = *conf;
   if (w->conf.soft_ms <= 0) w->conf.soft_ms = 1000;
   if (w->conf.hard_ms <= 0) w->conf.hard_ms = 10000;
+  if (w->conf.stuck_ms <= 0) w->conf.stuck_ms = w->conf.soft_ms;
   mw_list_init(&w->slots);
   pthread_mutex_init(&w->lock, NULL);
   pthread_condattr_t attr;

@@ -12,7 +12,8 @@ typedef struct mw_watchdog mw_watchdog;
 typedef struct mw_watchdog_conf {
   int64_t soft_ms; /**< Uninterrupted Lua. 0: 1,000. */
   int64_t hard_ms; /**< 0: 10,000. */
-  /** A worker is stuck (over the soft limit) or recovered; called on the watchdog's thread, and must not call the watchdog. May be
+  int64_t stuck_ms; /**< When on_stuck is told. 0: soft_ms. */
+  /** A worker is stuck (in Lua for more than stuck_ms) or recovered; called on the watchdog's thread, and must not call the watchdog. May be
    *  NULL. */
   void (*on_stuck)(int worker, bool stuck, void *arg);
   void *arg;
