@@ -74,3 +74,10 @@ mw.post("/bench/query", { timeout = 120 }, function(req, res)
     mw.query("SELECT abalance FROM pgbench_accounts WHERE aid = $1", { mw.random(1, accounts) })
   end))
 end)
+
+-- POST /bench/redis {"key": "bench", "count": 100000, "concurrency": 64}: gets it that often.
+mw.post("/bench/redis", { timeout = 120 }, function(req, res)
+  local ask = req:json()
+  local key = ask.key
+  res:json(timed(ask, function() mw.redis.get(key) end))
+end)

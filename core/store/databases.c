@@ -183,7 +183,7 @@ static void on_opened(void *arg, int status) {
   mw_free(arg);
   if (status) job.status = mw_err_set(&job.err, status, "%s", mw_err_text(status));
   p->opening = false;
-  if (!job.status && !door->closing) p->client = mw_store_attach(door->databases->list[job.index].store, door->loop);
+  if (!job.status && !door->closing && !p->client) p->client = mw_store_attach(door->databases->list[job.index].store, door->loop);
   mw_list_init(&waiting);
   mw_list_splice(&waiting, &p->waiting);
   for (mw_databases_wait *wait; (wait = MW_LIST_POP(&waiting, mw_databases_wait, node));) {

@@ -172,6 +172,10 @@ local cases = {
   end,
   function(tag)
     must(C.store.add_change("default", "spec", "subject " .. tag, "spec", '{"a":1}'))
+    C.store.is_open("further")
+    must(C.store.open_database("further"))
+    C.store.open_database("none" .. tag)
+    must(C.store.query("further", "SELECT '" .. tag .. "'"))
     return C.store.engine(), C.store.is_up(), C.store.epoch(), C.store.lease_left()
   end,
 

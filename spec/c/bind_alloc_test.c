@@ -29,6 +29,7 @@
 #include "state/kv.h"
 #include "state/late.h"
 #include "store/migrate.h"
+#include "store/databases.h"
 #include "store/redis.h"
 #include "store/store.h"
 #include "vm/task.h"
@@ -41,6 +42,7 @@
 
 static mw_vm *vm;
 static mw_store *store;
+static mw_databases *databases;
 static mw_host host;
 static mw_http_host *http;
 static int http_port, failures;
@@ -95,6 +97,9 @@ static void open_store(void) {
   must(mw_store_open(&(mw_store_conf){.data_dir = dir, .exclusive = true}, &store, &err), &err);
   must(mw_migrate_up(store, &count, &err), &err);
   host.store = mw_store_attach(store, loop);
+  static const char *const names[] = {"further"}, *const urls[] = {"sqlite:further.db"};
+  databases = mw_databases_new(&(mw_databases_conf){.data_dir = dir, .names = names, .urls = urls, .count = 1});
+  host.databases = mw_databases_attach(databases, loop);
   CHECK_INT(mw_store_register_node(host.store, on_registered, &registered), 0);
   RUN_UNTIL(loop, registered);
   CHECK_INT(registered, 1);
@@ -208,7 +213,7 @@ static void on_retired(mw_vm *which, void *arg) {
 }
 
 static void close_all(void) {
-  bool retired = false, drained = false, late = false, detached = false, redis = !host.redis;
+  bool retired = false, drained = false, late = false, detached = false, further = false, redis = !host.redis;
   mw_vm_retire(vm, 1000, on_retired, &retired);
   RUN_UNTIL(loop, retired);
   mw_http_host_drain(http, 100, on_flag, &drained);
@@ -216,8 +221,10 @@ static void close_all(void) {
   mw_http_host_free(http);
   mw_http_client_free(host.client);
   if (host.redis) mw_redis_close(host.redis, on_flag, &redis);
+  mw_databases_detach(host.databases, on_flag, &further);
   mw_late_close(host.late, on_flag, &late);
-  RUN_UNTIL(loop, late && redis);
+  RUN_UNTIL(loop, late && redis && further);
+  mw_databases_free(databases);
   mw_store_detach(host.store, on_flag, &detached);
   RUN_UNTIL(loop, detached);
   mw_listener_close(plain.listener, false);

@@ -13,7 +13,10 @@ local plugin = [[
     return { value = value == nil and mw.null or value }
   end
 
-  mw.post("/call", function(req, res) res:json(said(mw.redis.call, unpack(req:json()))) end)
+  mw.post("/call", function(req, res)
+    local redis = req.query.timeout and mw.redis.with { timeout = req.query.timeout } or mw.redis
+    res:json(said(redis.call, unpack(req:json())))
+  end)
   mw.post("/all", function(req, res) -- at once; answers in order
     local jobs = {}
     for i, argv in ipairs(req:json()) do jobs[i] = function() return said(mw.redis.call, unpack(argv)) end end
@@ -151,7 +154,7 @@ describe("a Redis that has bad days", function()
     r:command("CONFIG", "SET", "proto-max-bulk-len", "100mb")
     r:command("SETRANGE", "huge", 70 * 1024 * 1024, "x")
     local before = s:memory()
-    local out = call(s, "GET", "huge")
+    local out = s:post("/call?timeout=25s", { json = { "GET", "huge" } }).json()
     assert.equal("limit", out.code)
     assert.matches("larger than 64 MiB", out.message)
     wait_back(s)
