@@ -10,8 +10,6 @@
 #include "bind/store_values.h"
 #include "state/late.h"
 
-#define UNATTENDED_MS (24 * 3600 * 1000) // how long a row that no task waits for is kept for a database that is away
-
 static int push_created(lua_State *L, void *arg) {
   mw_store_op *op = arg;
   char text[MW_ID_TEXT];
@@ -34,7 +32,7 @@ static void on_appended_unattended(int status, const mw_id *existing, const mw_e
 static void give_back(mw_store_client *client, const mw_id *id, int64_t fence) {
   int64_t now_us = mw_clock_wall_us();
   mw_write write = {.kind = MW_WRITE_APPEND, .id = *id, .fence = fence, .status = MW_STATUS_QUEUED, .now_us = now_us, .due_us = now_us,
-                    .patience_ms = UNATTENDED_MS};
+                    .unattended = true};
   int rc = mw_store_write(client, &write, on_appended_unattended, NULL);
   if (rc) on_appended_unattended(rc, NULL, NULL, NULL);
 }
@@ -83,7 +81,7 @@ static int l_append(lua_State *L) {
       .error = mw_store_opt_str(L, 8), .patience_ms = mw_store_opt_ms(L, 9), .now_us = mw_clock_wall_us()};
   mw_task *task = mw_task_current(L);
   if (!task || mw_task_is_cancelled(task)) {
-    write.patience_ms = UNATTENDED_MS;
+    write.unattended = true;
     int rc = mw_store_write(client, &write, on_appended_unattended, NULL);
     if (rc) return mw_vm_push_failure(L, rc, NULL);
     lua_pushboolean(L, 1);

@@ -66,6 +66,8 @@ typedef struct mw_write {
   mw_str data;        /**< The journal row: a format number, a newline, JSON text. Opaque here. */
   mw_str output, error; /**< JSON, or empty for none. With a final status they are stored. */
   int64_t patience_ms; /**< 0: 60 s. */
+  bool unattended;     /**< Nobody is there to try again: on both engines it is kept, and sent again, while the database is away or its
+                            disk fails, for a day or until the client closes. */
 } mw_write;
 
 /** status 0: committed. CREATE: MW_EEXISTS: it was there already with the same request, `existing` is its id; MW_ECONFLICT: there

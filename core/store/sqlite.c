@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "loop/loop.h"
 
+#define AGAIN_MS 1000 // between two tries of what nobody waits for
 #define MAX_WAIT_NS ((int64_t)2 * 1000000000) // a CREATE that would wait longer is refused
 #define MAX_QUEUED_BYTES (64 * 1024 * 1024)
 
@@ -187,6 +188,27 @@ static void add_outstanding(mw_sqlite_client *client) {
   if (client->outstanding++ == 0) mw_loop_hold(client->base.loop);
 }
 
+// Unattended members whose write failed go into the next groups, once a second.
+static bool keep_for_later(mw_sqlite_client *client, mw_sqlite_job *job) {
+  mw_sqlite_member *m = (mw_sqlite_member *)job;
+  bool fails = job->status == MW_EIO || job->status == MW_EBUSY || job->status == MW_EMEMORY;
+  if (!fails || job->kind != MW_SQLITE_WRITE || !m->write.unattended || client->closing) return false;
+  if (mw_clock_mono_ms() >= m->until_ms) return false;
+  mw_list_push(&client->again, &job->node);
+  if (!mw_timer_is_armed(&client->again_timer)) mw_timer_start(client->base.loop, &client->again_timer, AGAIN_MS);
+  return true;
+}
+
+static void finish_job(mw_sqlite_client *client, mw_sqlite_job *job) {
+  bool is_query = job->kind >= MW_SQLITE_QUERY;
+  if (is_query) answer_query((mw_sqlite_query *)job);
+  else answer_member((mw_sqlite_member *)job);
+  if (is_query) mw_sqlite_query_deinit((mw_sqlite_query *)job);
+  mw_free(job->err);
+  mw_free(job);
+  if (--client->outstanding == 0) mw_loop_unhold(client->base.loop);
+}
+
 static void on_answers(void *arg) {
   mw_sqlite_client *client = arg;
   mw_list jobs;
@@ -195,15 +217,8 @@ static void on_answers(void *arg) {
   mw_list_splice(&jobs, &client->inbox);
   pthread_mutex_unlock(&client->lock);
   mw_loop_hold(client->base.loop);
-  for (mw_sqlite_job *job; (job = MW_LIST_POP(&jobs, mw_sqlite_job, node));) {
-    bool is_query = job->kind >= MW_SQLITE_QUERY;
-    if (is_query) answer_query((mw_sqlite_query *)job);
-    else answer_member((mw_sqlite_member *)job);
-    if (is_query) mw_sqlite_query_deinit((mw_sqlite_query *)job);
-    mw_free(job->err);
-    mw_free(job);
-    if (--client->outstanding == 0) mw_loop_unhold(client->base.loop);
-  }
+  for (mw_sqlite_job *job; (job = MW_LIST_POP(&jobs, mw_sqlite_job, node));)
+    if (!keep_for_later(client, job)) finish_job(client, job);
   mw_loop_unhold(client->base.loop);
   try_close(client);
 }
@@ -231,17 +246,26 @@ static mw_sqlite_member *new_member(mw_sqlite_client *client, mw_sqlite_kind kin
   return m;
 }
 
-static int submit(mw_sqlite_client *client, mw_sqlite_member *m) {
+static int hand_over(mw_sqlite_client *client, mw_sqlite_member *m) {
   mw_sqlite_file *file = &store_of(client->base.store)->files[MW_SQLITE_ENGINE_FILE];
   atomic_fetch_add_explicit(&file->queued, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&file->queued_bytes, m->job.bytes, memory_order_relaxed);
-  add_outstanding(client);
   mw_list_push(&client->outbox, &m->job.node);
   if (!client->flush_due) {
     client->flush_due = true;
     mw_loop_defer(client->base.loop, flush, client);
   }
   return 0;
+}
+
+static int submit(mw_sqlite_client *client, mw_sqlite_member *m) {
+  add_outstanding(client);
+  return hand_over(client, m);
+}
+
+static void on_again(mw_timer *timer, void *arg) {
+  mw_sqlite_client *client = arg;
+  for (mw_sqlite_job *job; (job = MW_LIST_POP(&client->again, mw_sqlite_job, node));) hand_over(client, (mw_sqlite_member *)job);
 }
 
 /** True when a member that comes now would wait too long. */
@@ -297,6 +321,7 @@ static int write_member(mw_store_client *base, const mw_write *w, mw_write_cb cb
     to->error = pack(&at, w->error);
   }
   m->cb.written = cb;
+  m->until_ms = mw_clock_mono_ms() + w->patience_ms;
   return submit(client, m);
 }
 
@@ -507,6 +532,8 @@ static mw_store_client *attach(mw_store *store, mw_loop *loop) {
   mw_sqlite_client *client = MW_NEW(mw_sqlite_client);
   client->base = (mw_store_client){.store = store, .loop = loop};
   mw_list_init(&client->outbox);
+  mw_list_init(&client->again);
+  mw_timer_init(&client->again_timer, on_again, client);
   mw_list_init(&client->queries);
   mw_list_init(&client->txs);
   mw_list_init(&client->inbox);
@@ -528,6 +555,8 @@ static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
   client->closed = cb;
   client->closed_arg = arg;
   mw_loop_hold(base->loop); // until it is gone
+  mw_timer_stop(&client->again_timer);
+  for (mw_sqlite_job *job; (job = MW_LIST_POP(&client->again, mw_sqlite_job, node));) finish_job(client, job);
   MW_LIST_EACH(&client->queries, node) {
     mw_sqlite_query *q = MW_CONTAINER(node, mw_sqlite_query, client_node);
     if (q->job.kind != MW_SQLITE_TX_END) stop_query(q, MW_ECANCELED);

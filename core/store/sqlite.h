@@ -110,6 +110,7 @@ typedef struct mw_sqlite_member {
   void *arg;
   mw_id existing;
   bool has_existing;
+  int64_t until_ms; // of an unattended write: when it is given up
 } mw_sqlite_member;
 
 /** What a statement gave; made on a file's thread, read on the loop. */
@@ -213,6 +214,8 @@ struct mw_sqlite_client {
   size_t outbox_count, outbox_bytes;
   bool flush_due;
   size_t outstanding;
+  mw_list again;        // unattended members whose write failed; outstanding
+  mw_timer again_timer;
   mw_list queries, txs;
   pthread_mutex_t lock; // guards inbox
   mw_list inbox;

@@ -20,6 +20,7 @@
 #define DEFAULT_TX_MS 10000
 #define DEFAULT_MAX_ROWS 100000
 #define DEFAULT_PATIENCE_MS 60000
+#define UNATTENDED_MS ((int64_t)24 * 3600 * 1000)
 #define MAX_CLAIM 10000
 
 // ---- the data directory ----
@@ -209,6 +210,7 @@ static int check_create(const mw_store *store, mw_write *w) {
 static int check_append(const mw_store *store, mw_write *w) {
   if (w->number < 0 || w->status < MW_STATUS_NONE || w->status > MW_STATUS_CANCELLED) return MW_EINVALID;
   if (w->number > 0 ? w->data.len == 0 : w->status == MW_STATUS_NONE) return MW_EINVALID;
+  if (w->unattended) w->patience_ms = UNATTENDED_MS;
   if (w->patience_ms <= 0) w->patience_ms = DEFAULT_PATIENCE_MS;
   int code = check_text(w->data, store->max_payload_bytes + JOURNAL_EXTRA_BYTES);
   return code ? code : check_texts((mw_str[]){w->output, w->error}, 2, store->max_payload_bytes);

@@ -236,6 +236,39 @@ static void test_an_append_with_a_stale_fence_changes_nothing(void) {
   remove_dir(f.dir);
 }
 
+/** On a disk that fails three times, an append is told so; one that nobody waits for is stored all the same. */
+static void test_what_nobody_waits_for_is_stored_when_the_disk_works_again(void) {
+#ifdef MW_DEBUG
+  if (!is_sqlite()) return;
+  fixture f;
+  setup(&f);
+  mw_id id = running(&f);
+  CHECK_INT(mw_fault_arm("sqlite_commit=times=1", 0, NULL), 0);
+  CHECK_INT(commit(&f, append(id, 1, 1, MW_STATUS_QUEUED)).status, MW_EIO);
+  mw_write w = append(id, 1, 1, MW_STATUS_QUEUED);
+  w.unattended = true;
+  CHECK_INT(mw_fault_arm("sqlite_commit=times=2", 0, NULL), 0);
+  CHECK_INT(commit(&f, w).status, 0);
+  CHECK_INT(mw_fault_fired("sqlite_commit"), 2);
+  CHECK_INT(status_of(&f, id), MW_STATUS_QUEUED);
+
+  mw_id other = running(&f); // the client closes before the disk works again
+  answer a = {0};
+  w = append(other, 1, 1, MW_STATUS_QUEUED);
+  w.unattended = true;
+  CHECK_INT(mw_fault_arm("sqlite_commit", 0, NULL), 0);
+  CHECK_INT(mw_store_write(f.client, &w, on_written, &a), 0);
+  RUN_UNTIL(f.loop, mw_fault_fired("sqlite_commit") > 0);
+  for (int i = 0; i < 20; i++) usleep(1000), mw_loop_turn(f.loop, false);
+  CHECK(!a.done);
+  mw_fault_disarm();
+  stop(&f);
+  CHECK(a.done);
+  CHECK_INT(a.status, MW_EIO);
+  remove_dir(f.dir);
+#endif
+}
+
 static void test_the_same_append_again_is_answered_like_the_first(void) {
   fixture f;
   setup(&f);
@@ -1109,6 +1142,7 @@ static void test_workers_write_at_the_same_time(void) {
 static const test tests[] = {
     TEST(test_an_execution_is_created_appended_to_and_completed),
     TEST(test_an_append_with_a_stale_fence_changes_nothing),
+    TEST(test_what_nobody_waits_for_is_stored_when_the_disk_works_again),
     TEST(test_the_same_append_again_is_answered_like_the_first),
     TEST(test_an_idempotency_key_names_one_execution),
     TEST(test_an_external_id_is_unique_in_a_workflow),
