@@ -621,6 +621,7 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
 /* ---- asking ---- */
 
 bool mw_pg_conn_is_up(const mw_pg_conn *conn) { return conn->state == CONN_UP && !conn->failing; }
+bool mw_pg_conn_is_front(const mw_pg_op *op) { return op->conn && op->conn->ops.next == &op->node; }
 bool mw_pg_conn_is_cancelling(const mw_pg_conn *conn) { return conn->cancelling; }
 int mw_pg_conn_depth(const mw_pg_conn *conn) { return conn->depth; }
 void *mw_pg_conn_arg(const mw_pg_conn *conn) { return conn->arg; }

@@ -91,6 +91,8 @@ void mw_pg_conn_run(mw_pg_conn *conn, mw_pg_op *op);
 void mw_pg_conn_cancel(mw_pg_op *op);
 /** True while a cancel request is under way: no op should be added, it could be hit. */
 bool mw_pg_conn_is_cancelling(const mw_pg_conn *conn);
+/** True when the op is the one that the server works on now. */
+bool mw_pg_conn_is_front(const mw_pg_op *op);
 /** Ops given and not yet done. */
 int mw_pg_conn_depth(const mw_pg_conn *conn);
 /** For how long the op in front has been running, ms; 0 when there is none. */

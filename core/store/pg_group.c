@@ -176,13 +176,19 @@ static void clear_op(lane *l) {
 }
 
 static void send_group(lane *l) {
+  mw_pg_conn *conn = mw_pg_writer_conn(l->groups->writer);
+  if (!conn) { // lost since it was asked for: with the next one
+    requeue(l, l->flight);
+    l->flight = NULL;
+    return;
+  }
   clear_op(l);
   l->checking = false;
   for (int i = 0; i < l->flight->count; i++) l->flight->members[i]->outcome = MW_ESTALE;
   mw_pg_batch_fill(&l->batch, l->kind, &l->groups->sql, atomic_load(&l->groups->store->epoch),
                    l->flight->members, l->flight->count, &l->op);
   mw_timer_start(l->groups->loop, &l->timer, GROUP_MS);
-  mw_pg_conn_run(mw_pg_writer_conn(l->groups->writer), &l->op);
+  mw_pg_conn_run(conn, &l->op);
 }
 
 /** Asks for the appends that did not come back: is the very row there, from an earlier try? */
@@ -428,7 +434,13 @@ static void on_tick(mw_timer *timer, void *arg) {
   mw_pg_groups *groups = arg;
   release_unsure(groups);
   if (!groups->lanes[MW_WRITE_APPEND].flight) expire(&groups->lanes[MW_WRITE_APPEND]);
-  if (!mw_pg_writer_is_up(groups->writer)) expire(&groups->lanes[MW_WRITE_CREATE]);
+  bool connected = mw_pg_writer_is_up(groups->writer), down = !mw_store_is_up(groups->store);
+  if (connected && down) { // silence: what is under way may still be answered, what waits behind it is not kept waiting
+    char text[300];
+    mw_store_why_down(groups->store, text, sizeof text);
+    mw_err_set(&groups->why, MW_EUNAVAILABLE, "%s", text);
+  }
+  if (!connected || down) expire(&groups->lanes[MW_WRITE_CREATE]);
   arm_tick(groups);
 }
 
@@ -479,7 +491,7 @@ int mw_pg_groups_write(mw_pg_groups *groups, const mw_write *write, mw_write_cb 
   } else {
     mw_list_push(&l->pending, &m->node);
     l->pending_bytes += m->bytes;
-    if (!up) arm_tick(groups);
+    arm_tick(groups);
   }
   pump_later(groups);
   return 0;

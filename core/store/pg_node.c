@@ -108,14 +108,33 @@ static void run(mw_pg_node *node, mw_pg_conn *conn, bool renewing) {
   mw_pg_conn_run(conn, &node->op);
 }
 
+/** The op has no answer. What stands before it gets as long as a lease; then nobody is at the other end, and without a lease
+ * this node may do nothing with what would still come. */
+static void give_up_waiting(mw_pg_node *node) {
+  int64_t left_ms = LEASE_MS - (mw_clock_mono_ms() - node->sent_ms);
+  if (mw_pg_conn_is_front(&node->op)) {
+    mw_pg_conn_cancel(&node->op);
+  } else if (left_ms > 0) {
+    mw_timer_start(node->loop, &node->timer, left_ms);
+  } else {
+    mw_err err = {0};
+    mw_err_set(&err, MW_EUNAVAILABLE, "PostgreSQL: it does not answer");
+    mw_pg_writer_reject(node->writer, &err);
+  }
+}
+
 static void on_timer(mw_timer *timer, void *arg) {
   mw_pg_node *node = arg;
   if (node->running) {
-    mw_pg_conn_cancel(&node->op);
+    give_up_waiting(node);
     return;
   }
   mw_pg_conn *conn = mw_pg_writer_conn(node->writer);
   if (!conn) return; // Renewed when it comes back.
+  if (atomic_load(&node->store->base.epoch) == 0) {
+    mw_timer_start(node->loop, timer, RENEW_MS);
+    return;
+  }
   int64_t renewed_ms = atomic_load(&node->store->renewed_ms);
   int64_t due_ms = renewed_ms + RENEW_MS - mw_clock_mono_ms();
   if (due_ms <= 0 && atomic_compare_exchange_strong(&node->store->renewed_ms, &renewed_ms, mw_clock_mono_ms()))
@@ -126,7 +145,10 @@ static void on_timer(mw_timer *timer, void *arg) {
 
 bool mw_pg_node_on_conn(mw_pg_node *node, mw_pg_conn *conn) {
   bool registered = atomic_load(&node->store->base.epoch) != 0;
-  if (!registered && !node->cb) return false;
+  if (!registered && !node->cb) {
+    mw_timer_start(node->loop, &node->timer, RENEW_MS); // another client may register; then this one watches over the lease, too
+    return false;
+  }
   run(node, conn, registered);
   return true;
 }

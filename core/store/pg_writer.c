@@ -83,8 +83,8 @@ static void drop_conn(mw_pg_writer *writer, const mw_err *err) {
   mw_pg_conn *conn = writer->conn;
   writer->conn = NULL;
   mw_pg_node_cancel(writer->node);
+  become_down(writer, err); // first: who hears that its work was lost may ask for more at once
   if (conn) mw_pg_conn_close(conn, err, NULL, NULL);
-  become_down(writer, err);
   try_again(writer);
 }
 
@@ -161,7 +161,7 @@ static void send_job(mw_pg_job *job) {
 
 void mw_pg_job_run(mw_pg_job *job) {
   mw_store_client *client = &job->writer->client->base;
-  if (job->writer->up) {
+  if (mw_pg_writer_conn(job->writer)) {
     send_job(job);
     return;
   }
@@ -239,7 +239,9 @@ bool mw_pg_writer_is_settled(const mw_pg_writer *writer) {
 }
 
 bool mw_pg_writer_is_up(const mw_pg_writer *writer) { return writer->up; }
-mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer) { return writer->up ? writer->conn : NULL; }
+mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer) {
+  return writer->up && writer->conn && mw_pg_conn_is_up(writer->conn) ? writer->conn : NULL;
+}
 mw_pg_node *mw_pg_writer_node(mw_pg_writer *writer) { return writer->node; }
 mw_pg_client *mw_pg_writer_client(mw_pg_writer *writer) { return writer->client; }
 mw_pg_groups *mw_pg_writer_groups(mw_pg_writer *writer) { return writer->groups; }

@@ -63,12 +63,20 @@ static void close_store(mw_store *base) {
   pthread_mutex_destroy(&store->lock);
 }
 
-static bool is_up(const mw_store *base) { return atomic_load(&((mw_pg_store *)base)->writers_up) > 0; }
+/** A node whose lease has run out is down whatever its connections say: the database has not answered for so long. */
+static bool has_lease(const mw_store *base) {
+  return atomic_load(&base->epoch) == 0 || mw_clock_mono_ms() < atomic_load(&base->lease_until_ms);
+}
+
+static bool is_up(const mw_store *base) {
+  return atomic_load(&((mw_pg_store *)base)->writers_up) > 0 && has_lease(base);
+}
 
 static void why_down(const mw_store *base, char *text, size_t size) {
   mw_pg_store *store = (mw_pg_store *)base;
   pthread_mutex_lock(&store->lock);
-  snprintf(text, size, "%s", store->why);
+  if (atomic_load(&store->writers_up) > 0) snprintf(text, size, "PostgreSQL does not answer: this node's lease has run out");
+  else snprintf(text, size, "%s", store->why);
   pthread_mutex_unlock(&store->lock);
 }
 
