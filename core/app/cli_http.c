@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/cli_config.h"
 #include "base/json.h"
 
 #define DEFAULT_TIMEOUT_S 60
@@ -251,8 +252,10 @@ static bool find_string(mw_json_reader *reader, const char *key, mw_buf *out) {
     } else if (dot) {
       return find_string(reader, dot + 1, out);
     } else {
-      if (mw_json_read(reader) != MW_JSON_STRING) return false;
-      mw_buf_add_str(out, reader->text);
+      mw_json_token token = mw_json_read(reader);
+      if (token == MW_JSON_STRING) mw_buf_add_str(out, reader->text);
+      else if (token == MW_JSON_NUMBER) mw_buf_add_str(out, reader->raw);
+      else return false;
       return true;
     }
   }
@@ -294,6 +297,22 @@ void mw_cli_json_each(mw_str json, const char *key, void (*each)(mw_str item, vo
       break;
     }
   mw_json_reader_deinit(&reader);
+}
+
+int mw_cli_http_show(mw_cli *cli, const mw_cli_request *request, void (*show)(const mw_cli *cli, mw_str body)) {
+  mw_config conf;
+  mw_cli_answer answer;
+  int code = mw_cli_load_config(cli, &conf);
+  if (code) return code;
+  code = mw_cli_http(cli, &conf, request, &answer);
+  if (!code) {
+    if (answer.status / 100 != 2) code = mw_cli_answer_fail(cli, &answer);
+    else if (mw_cli_has(cli, "json")) printf("%.*s\n", MW_STR_FMT(mw_buf_str(&answer.body)));
+    else show(cli, mw_buf_str(&answer.body));
+    mw_cli_answer_deinit(&answer);
+  }
+  mw_config_deinit(&conf);
+  return code;
 }
 
 int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer) {

@@ -3,29 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "app/cli_config.h"
 #include "app/cli_http.h"
 #include "app/commands.h"
 #include "base/json.h"
-
-static void print_json(const mw_cli_answer *answer) { printf("%.*s\n", MW_STR_FMT(mw_buf_str(&answer->body))); }
-
-/** Sends one request and, when it succeeded, shows the answer. */
-static int send(mw_cli *cli, const mw_cli_request *request, void (*show)(const mw_cli_answer *answer)) {
-  mw_config conf;
-  mw_cli_answer answer;
-  int code = mw_cli_load_config(cli, &conf);
-  if (code) return code;
-  code = mw_cli_http(cli, &conf, request, &answer);
-  if (!code) {
-    if (answer.status / 100 != 2) code = mw_cli_answer_fail(cli, &answer);
-    else if (mw_cli_has(cli, "json")) print_json(&answer);
-    else show(&answer);
-    mw_cli_answer_deinit(&answer);
-  }
-  mw_config_deinit(&conf);
-  return code;
-}
 
 // ---- create ----
 
@@ -50,9 +30,9 @@ static void add_member(mw_buf *body, const char *name, const char *value) {
   mw_json_add_string(body, mw_str_from(value));
 }
 
-static void show_created(const mw_cli_answer *answer) {
+static void show_created(const mw_cli *cli, mw_str body) {
   mw_buf key = MW_BUF_INIT;
-  mw_cli_json_string(mw_buf_str(&answer->body), "key", &key);
+  mw_cli_json_string(body, "key", &key);
   printf("%s\n", mw_buf_cstr(&key));
   fflush(stdout);
   fputs("This is the only time the key is shown. Send it as Authorization: Bearer KEY.\n", stderr);
@@ -70,7 +50,7 @@ static int create(mw_cli *cli) {
   add_member(&body, "environment", mw_cli_get(cli, "environment"));
   add_member(&body, "expires_in", mw_cli_get(cli, "expires"));
   mw_buf_add_byte(&body, '}');
-  int code = send(cli, &(mw_cli_request){.method = "POST", .path = "/api/v1/keys", .body = mw_buf_str(&body)}, show_created);
+  int code = mw_cli_http_show(cli, &(mw_cli_request){.method = "POST", .path = "/api/v1/keys", .body = mw_buf_str(&body)}, show_created);
   mw_buf_deinit(&body);
   return code;
 }
@@ -99,18 +79,18 @@ static void print_key(mw_str item, void *arg) {
   ++*(int *)arg;
 }
 
-static void show_list(const mw_cli_answer *answer) {
+static void show_list(const mw_cli *cli, mw_str body) {
   int count = 0;
   printf("%-20s %-16s %-32s %-17s %-17s %s\n", "NAME", "KEY", "SCOPES", "CREATED (UTC)", "LAST USED", "EXPIRES");
-  mw_cli_json_each(mw_buf_str(&answer->body), "items", print_key, &count);
+  mw_cli_json_each(body, "items", print_key, &count);
   if (!count) fputs("There are no keys; `moonwatch keys create NAME --scope trigger` makes one.\n", stderr);
 }
 
 // ---- revoke ----
 
-static void show_revoked(const mw_cli_answer *answer) {
+static void show_revoked(const mw_cli *cli, mw_str body) {
   mw_buf name = MW_BUF_INIT;
-  mw_cli_json_string(mw_buf_str(&answer->body), "name", &name);
+  mw_cli_json_string(body, "name", &name);
   printf("revoked %s\n", mw_buf_cstr(&name));
   mw_buf_deinit(&name);
 }
@@ -121,14 +101,14 @@ static int revoke(mw_cli *cli) {
   if (strlen(name) > 100 || strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@-") != strlen(name))
     return mw_cli_usage_error(cli, "'%s' is no name or id of a key; `moonwatch keys list` shows them", name);
   snprintf(path, sizeof path, "/api/v1/keys/%s", name);
-  return send(cli, &(mw_cli_request){.method = "DELETE", .path = path}, show_revoked);
+  return mw_cli_http_show(cli, &(mw_cli_request){.method = "DELETE", .path = path}, show_revoked);
 }
 
 static int run_keys(mw_cli *cli) {
   if (strcmp(cli->argv[0], "create") == 0) return create(cli);
   if (strcmp(cli->argv[0], "revoke") == 0) return revoke(cli);
   const char *path = mw_cli_has(cli, "revoked") ? "/api/v1/keys?revoked=true" : "/api/v1/keys";
-  return send(cli, &(mw_cli_request){.method = "GET", .path = path}, show_list);
+  return mw_cli_http_show(cli, &(mw_cli_request){.method = "GET", .path = path}, show_list);
 }
 
 static const mw_cli_sub subs[] = {
@@ -151,7 +131,7 @@ static const mw_cli_flag flags[] = {
 const mw_command mw_command_keys = {
     .name = "keys",
     .summary = "Make, list and revoke keys for the API",
-    .details = "Scopes: trigger, executions:read, plugins:read, plugins:reload, status:read, ops, keys, and * for all. See docs/security.md.",
+    .details = "Scopes: trigger, executions:read, cron, plugins:read, plugins:reload, status:read, ops, keys, and * for all. See docs/security.md.",
     .flags = flags,
     .subs = subs,
     .takes_config = true,

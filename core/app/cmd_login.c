@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/cli_config.h"
 #include "app/cli_http.h"
 #include "app/commands.h"
 
@@ -27,30 +26,14 @@ static void print_link(const mw_cli *cli, mw_str body) {
   mw_buf_deinit(&link);
 }
 
-static int send(mw_cli *cli, const mw_cli_request *request, void (*show)(const mw_cli *cli, mw_str body)) {
-  mw_config conf;
-  mw_cli_answer answer;
-  int code = mw_cli_load_config(cli, &conf);
-  if (code) return code;
-  code = mw_cli_http(cli, &conf, request, &answer);
-  if (!code) {
-    if (answer.status / 100 != 2) code = mw_cli_answer_fail(cli, &answer);
-    else if (mw_cli_has(cli, "json")) printf("%.*s\n", MW_STR_FMT(mw_buf_str(&answer.body)));
-    else show(cli, mw_buf_str(&answer.body));
-    mw_cli_answer_deinit(&answer);
-  }
-  mw_config_deinit(&conf);
-  return code;
-}
-
 static int run_login(mw_cli *cli) {
-  return send(cli, &(mw_cli_request){.method = "POST", .path = "/api/v1/login-links", .body = MW_STR("{}")}, print_link);
+  return mw_cli_http_show(cli, &(mw_cli_request){.method = "POST", .path = "/api/v1/login-links", .body = MW_STR("{}")}, print_link);
 }
 
 static void print_ended(const mw_cli *cli, mw_str body) { puts("every session has ended"); }
 
 static int run_logout(mw_cli *cli) {
-  return send(cli, &(mw_cli_request){.method = "DELETE", .path = "/api/v1/sessions"}, print_ended);
+  return mw_cli_http_show(cli, &(mw_cli_request){.method = "DELETE", .path = "/api/v1/sessions"}, print_ended);
 }
 
 static const mw_cli_flag flags[] = {

@@ -60,10 +60,6 @@ static int run_new(mw_cli *cli) {
   char template[64], paths[2][MAX_NAME + 32];
   int code = check_name(cli, kind, name);
   if (code) return code;
-  if (strcmp(kind, "cron") == 0)
-    return mw_cli_fail(cli, MW_EXIT_FAILED,
-                       "this version has no mw.cron. Let the system's cron run `moonwatch trigger %s` and make the workflow: moonwatch new workflow %s",
-                       name, name);
   snprintf(paths[0], sizeof paths[0], "plugins/%s.lua", name);
   snprintf(paths[1], sizeof paths[1], "spec/%s_spec.lua", name);
   for (int i = 0; i < 2 && !code; i++) code = refuse_existing(cli, paths[i]);
@@ -82,7 +78,7 @@ static const mw_cli_sub subs[] = {
     {"workflow", "NAME", "A workflow of two steps", 1, 1},
     {"route", "NAME", "Two HTTP routes below /NAME", 1, 1},
     {"webhook", "NAME", "A route that takes signed requests and starts a workflow", 1, 1},
-    {"cron", "NAME", "Nothing yet: says what to do instead", 1, 1},
+    {"cron", "NAME", "A job that runs once a day", 1, 1},
     {NULL, NULL, NULL, 0, 0},
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "bind/bind.h"
 
+#include "bind/bind_cron.h"
 #include "bind/bind_crypto.h"
 #include "bind/bind_fetch.h"
 #include "bind/bind_files.h"
@@ -19,6 +20,7 @@ const lua_CFunction mw_bind_modules[] = {
     mw_open_store,
     mw_open_json,
     mw_open_crypto,
+    mw_open_cron,
     mw_open_fetch,
     mw_open_redis,
     mw_open_http,

@@ -4,6 +4,7 @@
 --
 -- registry.routes     list of { methods, pattern, opts, chain, plugin, where, what }
 -- registry.workflows  by name: what lua/mw/workflow/define.lua made, with plugin, where, bundle
+-- registry.crons      by name: what lua/mw/cron/init.lua made
 -- registry.plugins    list of { name, file, declarations = { {kind, name, where} … }, bundle }
 -- registry.bundles    by hash: { manifest = text, sources = { [hash] = text } }
 -- registry.loading    the plugin being loaded: { name, file, target, uses, groups, … }, nil otherwise
@@ -12,7 +13,7 @@
 
 local errors = require "mw.errors"
 
-local M = { routes = {}, workflows = {}, plugins = {}, bundles = {}, names = {}, use_all = {} }
+local M = { routes = {}, workflows = {}, crons = {}, plugins = {}, bundles = {}, names = {}, use_all = {} }
 
 --- file:line of the plugin code that declares.
 M.where = errors.where
@@ -43,7 +44,9 @@ function M.declare(kind, name, declaration)
     errors.throw("exists", string.format("%s %q is declared at %s already; give one of them another name", kind, name, other.where))
   end
   M.names[key] = declaration
-  plugin.declarations[#plugin.declarations + 1] = { kind = kind, name = name, where = declaration.where }
+  if not declaration.is_internal then
+    plugin.declarations[#plugin.declarations + 1] = { kind = kind, name = name, where = declaration.where }
+  end
   if kind == "workflow" then
     M.workflows[name] = declaration
     plugin.workflows[name] = declaration

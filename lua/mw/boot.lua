@@ -54,6 +54,11 @@ local function load()
   registry.app_listener = split.app
   local ok, report = loader.load_all()
   if not ok then return false, report end
+  local job, problem = require("mw.cron").find_dangling()
+  if job then
+    loader.add_problem(report, require("mw.errors").new("not_found", problem, { where = job.where }))
+    return false, report
+  end
   local built, err = xpcall(build_routes, debug.traceback, split)
   if not built then loader.add_problem(report, err) end
   return built, report
@@ -110,12 +115,13 @@ local function welcome()
   if not ok and err then runtime.log("warn", "access", "no login link could be made: " .. err.message) end
 end
 
---- The generation serves on this worker and the store is ready: starts the workflow engine.
+--- The generation serves on this worker and the store is ready: starts the workflow engine, and on the first worker the cron jobs.
 function M.start()
   if runtime.worker() == 0 then
     require("mw.core.task").spawn(note_generation, "change log")
     require("mw.core.task").spawn(welcome, "login link")
   end
+  if runtime.worker() == 0 then require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron") end
   require("mw.workflow").start()
 end
 
@@ -126,6 +132,9 @@ function M.wake(due_us) require("mw.workflow").wake(due_us) end
 function M.unload() require("mw.redis").stop() end
 
 --- The worker drains.
-function M.stop() require("mw.workflow").stop() end
+function M.stop()
+  require("mw.cron.scheduler").stop()
+  require("mw.workflow").stop()
+end
 
 return M

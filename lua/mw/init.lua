@@ -89,6 +89,7 @@ local function build()
   api = routes.public()
   api.use, api.use_all = routes.use, routes.use_all
   api.workflow = workflow.define
+  api.cron = require("mw.cron").define
   api.trigger = guard("mw.trigger", workflow.trigger)
   api.sleep, api.spawn, api.all = guard("mw.sleep", task.sleep), guard("mw.spawn", task.spawn), guard("mw.all", task.all)
   api.fetch = guard("mw.fetch", require("mw.fetch").fetch)

@@ -5,7 +5,7 @@
 
 local core = setmetatable({}, { __index = function(_, name) return require("mw.core." .. name) end })
 local C = {}
-for _, name in ipairs { "task", "runtime", "store", "json", "crypto", "fetch", "files", "multipart", "redis", "sandbox.native" } do
+for _, name in ipairs { "task", "runtime", "store", "json", "crypto", "cron", "fetch", "files", "multipart", "redis", "sandbox.native" } do
   C[name] = core[name]
 end
 
@@ -44,6 +44,14 @@ local cases = {
     assert(not ok and err)
     local _, raised = pcall(function() error(tag) end)
     assert(raised)
+  end,
+
+  -- ---- cron ----
+  function(tag)
+    local schedule = must(C.cron.new("30 2 * * MON-FRI", "Europe/Berlin"))
+    assert(schedule:format(must(schedule:next(#tag))))
+    assert(not C.cron.new("61 * * * " .. tag))
+    assert(not C.cron.new("* * * * *", "Nowhere/" .. tag))
   end,
 
   -- ---- sandbox ----

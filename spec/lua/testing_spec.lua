@@ -583,7 +583,7 @@ describe("the doors to the world", function()
     ["mw.core.fetch"] = true, ["mw.core.redis"] = true, ["mw.core.store"] = true, ["mw.core.runtime"] = true, ["mw.core.task"] = true,
     -- they reach nothing but memory, the rig's own server and files that a route names
     ["mw.core.json"] = true, ["mw.core.crypto"] = true, ["mw.core.http"] = true, ["mw.core.sandbox"] = true,
-    ["mw.core.sandbox.native"] = true, ["mw.core.files"] = true, ["mw.core.multipart"] = true,
+    ["mw.core.sandbox.native"] = true, ["mw.core.files"] = true, ["mw.core.multipart"] = true, ["mw.core.cron"] = true,
     -- of specs only
     ["mw.core.rig"] = true,
   }

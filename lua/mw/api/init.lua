@@ -10,6 +10,7 @@
 --
 -- Every listener answers the probes.
 
+local cron = require "mw.api.cron"
 local executions = require "mw.api.executions"
 local keys = require "mw.api.keys"
 local login = require "mw.api.login"
@@ -22,7 +23,7 @@ local system = require "mw.api.system"
 local M = {}
 
 local all = {}
-for _, list in ipairs { sidecar.endpoints, executions.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
+for _, list in ipairs { sidecar.endpoints, executions.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
   for _, endpoint in ipairs(list) do all[#all + 1] = endpoint end
 end
 all[#all + 1] = openapi.endpoint(all)

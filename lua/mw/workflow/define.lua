@@ -100,10 +100,7 @@ local function compile_list(what, list, base)
   return steps
 end
 
---- The definition of a workflow; raises for every mistake. Registers nothing.
-function M.compile(name, definition, opts)
-  check_name("mw.workflow", name)
-  local what = string.format("mw.workflow %q", name)
+local function build(what, name, definition, opts)
   opts = validate.options(what, opts, workflow_options)
   local base = M.policy(what, opts, { retries = M.DEFAULT_RETRIES, timeout = M.DEFAULT_TIMEOUT, backoff = backoff.default })
   local workflow = { name = name, what = "workflow " .. name, opts = base }
@@ -114,6 +111,19 @@ function M.compile(name, definition, opts)
   else
     throw("%s: the second argument must be a list of steps or a function(ctx, input), got %s", what, validate.describe(definition))
   end
+  return workflow
+end
+
+--- The definition of a workflow; raises for every mistake. Registers nothing.
+function M.compile(name, definition, opts)
+  check_name("mw.workflow", name)
+  return build(string.format("mw.workflow %q", name), name, definition, opts)
+end
+
+--- The same for what another declaration makes: under a name that no plugin can take, and not listed beside it.
+function M.compile_internal(what, name, definition)
+  local workflow = build(what, name, definition)
+  workflow.is_internal = true
   return workflow
 end
 

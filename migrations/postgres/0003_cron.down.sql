@@ -1,0 +1,2 @@
+DROP TABLE {{schema}}.cron_ticks;
+DROP TABLE {{schema}}.cron_jobs;
