@@ -167,7 +167,27 @@ static void on_hangup(int signum, void *arg) {
 
 static void on_files_changed(void *arg) { mw_runtime_reload(arg, NULL); }
 
+static void on_beat(void *arg) {
+  mw_runtime *rt = arg;
+  if (--rt->beats > 0 || rt->fds.supervisor < 0) return;
+  if (write(rt->fds.supervisor, &(char){MW_PAIR_ALIVE}, 1) < 0) return; // it has not read the last one either
+}
+
+static void do_beat(void *arg) {
+  mw_runtime *rt = arg;
+  mw_loop_post(rt->main, on_beat, rt);
+}
+
+// The answer is given when every worker has come by.
+static void on_ping(mw_runtime *rt) {
+  if (rt->beats > 0 || rt->workers_gone || rt->ended) return;
+  rt->beats = rt->workers;
+  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, do_beat, rt);
+}
+
 static void hear(mw_runtime *rt, char what) {
+  if (what == MW_PAIR_PING) on_ping(rt);
+
   if (what == MW_PAIR_HAND_OVER || what == MW_PAIR_LEAVE) {
     mw_log(MW_LOG_INFO, "runtime", "another server takes over");
     rt->handing_over = true;

@@ -71,6 +71,7 @@ struct mw_runtime {
   int ended;            /**< Workers whose loop has stopped; main thread. */
   pthread_barrier_t all_ended;
   int shared[MW_LISTENERS][MW_MAX_WORKERS]; /**< The workers' sockets once more, for those who help a stuck worker; -1: none. Main thread. */
+  int beats;            /**< Workers that have not answered the supervisor's ping yet; main thread. */
   uint64_t helped[MW_MAX_WORKERS]; /**< By helper: whose sockets it was given, a bit each. Main thread. */
   int installed;        /**< Workers that serve a generation; main thread. */
   mw_reload reload;

@@ -16,6 +16,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/handover.h"
+#include "app/notify.h"
 #include "app/sockets.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -102,6 +103,7 @@ static void become_server(const mw_runtime_fds *fds, pid_t parent, int config_fd
   setpgid(0, 0);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  mw_notify_forget();
   keep_over_exec(config_fd);
   keep_over_exec(pair_fd);
   snprintf(config, sizeof config, "%d", config_fd);

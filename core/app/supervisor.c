@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/notify.h"
 #include "app/pair.h"
 #include "app/serve.h"
 #include "app/sockets.h"
@@ -28,6 +30,10 @@ static void finish(supervisor *self, int code) {
   self->exit_code = code;
 }
 
+void mw_supervisor_tell_ready(const supervisor *self) {
+  mw_notify("READY=1\nMAINPID=%d\nSTATUS=Moonwatch %s serves, server process %d", (int)getpid(), MW_VERSION, (int)self->pid);
+}
+
 static int64_t pause_ms(int crashes) {
   if (crashes <= 1) return 0;
   int64_t pause = MIN_PAUSE_MS;
@@ -38,6 +44,7 @@ static int64_t pause_ms(int crashes) {
 void mw_supervisor_schedule_start(supervisor *self) {
   if (mw_clock_mono_ms() - self->started_ms > HEALTHY_MS) self->crashes = 0;
   int64_t pause = pause_ms(++self->crashes);
+  mw_notify("STATUS=The server ended; starting it again in %lld ms", (long long)pause);
   self->start_at_ms = mw_clock_mono_ms() + pause;
   mw_log(MW_LOG_INFO, "supervisor", "starting the server again", MW_LOG_I("pause_ms", pause),
          MW_LOG_I("crashes", self->crashes));
@@ -111,6 +118,8 @@ static void drain(supervisor *self, int number) {
   }
   mw_log(MW_LOG_INFO, "supervisor", "draining", MW_LOG_S("signal", strsignal(number)),
          MW_LOG_I("at_most_ms", self->conf->drain_timeout));
+  mw_notify("STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%lld",
+            (long long)(self->conf->drain_delay + self->conf->drain_timeout + 2 * MW_KILL_GRACE_MS) * 1000);
   self->kill_at_ms = mw_clock_mono_ms() + self->conf->drain_delay + self->conf->drain_timeout + MW_KILL_GRACE_MS;
   kill(self->pid, SIGTERM);
 }
@@ -131,14 +140,31 @@ static void read_signals(supervisor *self) {
 static void read_pair(supervisor *self) {
   char byte;
   ssize_t n = read(self->pair_fd, &byte, 1);
-  if (n > 0 && byte == MW_PAIR_READY) self->was_ready = true;
-  else if (n == 0) close_pair(self);
+  if (n > 0 && byte == MW_PAIR_READY) {
+    self->was_ready = true;
+    mw_supervisor_tell_ready(self);
+  } else if (n > 0 && byte == MW_PAIR_ALIVE) {
+    mw_notify("WATCHDOG=1");
+  } else if (n == 0) {
+    close_pair(self);
+  }
+}
+
+// systemd's watchdog hears of us when the server answers. While there is none that should (one starts, drains, is swapped), this process
+// speaks for itself: all of that has an end of its own.
+static void ping(supervisor *self, int64_t now) {
+  if (!self->watchdog_ms || now < self->ping_at_ms) return;
+  self->ping_at_ms = now + self->watchdog_ms / 4 + 1;
+  bool serves = self->pid && self->was_ready && !self->draining && self->pair_fd >= 0 && self->upgrade.state <= MW_UPGRADE_CHECKING;
+  if (!serves || now - self->started_ms < self->watchdog_ms) mw_notify("WATCHDOG=1");
+  if (serves && send(self->pair_fd, &(char){MW_PAIR_PING}, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return; // full: it does not listen
 }
 
 static void look_at_clock(supervisor *self) {
   int64_t now = mw_clock_mono_ms();
   if (self->start_at_ms && now >= self->start_at_ms) start(self);
   mw_upgrade_look_at_clock(self, now);
+  ping(self, now);
   if (self->kill_at_ms && now >= self->kill_at_ms && self->pid) {
     mw_log(MW_LOG_ERROR, "supervisor", "the drain time is over: killing the server", MW_LOG_I("pid", self->pid));
     self->kill_at_ms = 0;
@@ -147,9 +173,9 @@ static void look_at_clock(supervisor *self) {
 }
 
 static int until_next(const supervisor *self) {
-  const int64_t dues[] = {self->start_at_ms, self->kill_at_ms, self->upgrade.due_ms};
+  const int64_t dues[] = {self->start_at_ms, self->kill_at_ms, self->upgrade.due_ms, self->ping_at_ms};
   int64_t due = INT64_MAX;
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < 4; i++)
     if (dues[i] && dues[i] < due) due = dues[i];
   if (due == INT64_MAX) return -1;
   int64_t left = due - mw_clock_mono_ms();
@@ -180,6 +206,7 @@ static void take_over(supervisor *self, const mw_handover *from) {
   self->was_ready = true;
   self->started_ms = mw_clock_mono_ms();
   mw_log(MW_LOG_INFO, "supervisor", "the swap is done", MW_LOG_S("version", MW_VERSION), MW_LOG_S("path", self->program->path));
+  mw_supervisor_tell_ready(self);
   reap(self);
   if (from->again) mw_upgrade_begin(self);
 }
@@ -187,6 +214,8 @@ static void take_over(supervisor *self, const mw_handover *from) {
 int mw_supervisor_run(const mw_config *conf, mw_runtime_fds *fds, const mw_program *program, const mw_handover *from) {
   supervisor self = {.conf = conf, .fds = fds, .program = program, .pair_fd = -1, .signal_fd = open_signals()};
   mw_upgrade_init(&self.upgrade);
+  self.watchdog_ms = mw_notify_watchdog_ms();
+  self.ping_at_ms = self.watchdog_ms ? mw_clock_mono_ms() : 0;
   if (self.signal_fd < 0) {
     mw_log(MW_LOG_ERROR, "supervisor", "signalfd failed", MW_LOG_S("why", strerror(errno)));
     mw_sockets_close(fds);

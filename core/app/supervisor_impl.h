@@ -45,6 +45,7 @@ typedef struct mw_supervisor {
   int64_t started_ms;
   int64_t start_at_ms; /**< When the next one is due; 0: none is. */
   int64_t kill_at_ms;  /**< While draining. */
+  int64_t watchdog_ms, ping_at_ms; /**< How often systemd wants to hear of us, and when the server is asked next; 0: it does not. */
   bool draining, was_ready, is_done;
   int exit_code;
   mw_upgrade upgrade;
@@ -53,6 +54,8 @@ typedef struct mw_supervisor {
 // supervisor.c
 /** Starts the server again, at once or after a pause. */
 void mw_supervisor_schedule_start(mw_supervisor *self);
+/** Tells systemd that all is as it should be (again). */
+void mw_supervisor_tell_ready(const mw_supervisor *self);
 
 // upgrade.c
 /** Nothing is under way. */

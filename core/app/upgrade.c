@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/notify.h"
 #include "app/pair.h"
 #include "app/sockets.h"
 #include "app/supervisor_impl.h"
@@ -48,6 +49,7 @@ static void reset(mw_supervisor *self) {
   mw_sockets_close(&up->next.fds);
   if (up->next.config_fd >= 0) close(up->next.config_fd);
   mw_upgrade_init(up);
+  if (!self->draining) mw_supervisor_tell_ready(self);
   if (again && !self->draining) mw_upgrade_begin(self);
 }
 
@@ -76,6 +78,7 @@ static void become_new(const mw_supervisor *self, const mw_handover *handover, i
   setpgid(0, 0);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  mw_notify_forget();
   mw_handover_set_inherited(handover, true);
   fcntl(state_fd, F_SETFD, 0);
   fcntl(pair_fd, F_SETFD, 0);
@@ -132,6 +135,7 @@ void mw_upgrade_begin(mw_supervisor *self) {
   }
   up->pid = pid;
   enter(self, MW_UPGRADE_CHECKING, self->conf->upgrade_timeout);
+  mw_notify("RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=A new program checks itself", (long long)(mw_clock_mono_ns() / 1000));
   mw_log(MW_LOG_INFO, "upgrade", "a new program checks itself", MW_LOG_S("path", self->program->path), MW_LOG_I("pid", pid));
 }
 

@@ -337,6 +337,17 @@ function M.listen()
   return fd, bit.bor(bit.lshift(bit.band(port, 255), 8), bit.rshift(port, 8))
 end
 
+---Takes datagrams at a Unix path; returns the descriptor.
+function M.listen_datagrams(path)
+  local SOCK_DGRAM = 2
+  local fd = check(C.socket(AF_UNIX, SOCK_DGRAM + O_CLOEXEC, 0), "socket")
+  local address = ffi.new("struct mw_spec_sockaddr_un")
+  address.family = AF_UNIX
+  ffi.copy(address.path, path)
+  check(C.bind(fd, address, ffi.sizeof(address)), "bind")
+  return fd
+end
+
 function M.accept(fd) return check(C.accept(fd, nil, nil), "accept") end
 function M.shutdown(fd, how) C.shutdown(fd, how or 1) end
 
