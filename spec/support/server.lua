@@ -326,6 +326,7 @@ char *PQgetvalue(const void *result, int row, int column);
 void PQclear(void *result);
 void PQfinish(void *conn);
 int sqlite3_open_v2(const char *path, void **db, int flags, const char *vfs);
+int sqlite3_busy_timeout(void *db, int ms);
 int sqlite3_exec(void *db, const char *sql, int (*each)(void *, int, char **, char **), void *arg, char **err);
 int sqlite3_prepare_v2(void *db, const char *sql, int len, void **stmt, const char **rest);
 int sqlite3_step(void *stmt);
@@ -379,6 +380,7 @@ end
 function M.sqlite_exec(path, sql)
   local db = ffi.new("void *[1]")
   assert(ffi.C.sqlite3_open_v2(path, db, 2, nil) == 0, "open " .. path)
+  ffi.C.sqlite3_busy_timeout(db[0], 5000) -- the server writes too
   local code = ffi.C.sqlite3_exec(db[0], sql, nil, nil, nil)
   ffi.C.sqlite3_close(db[0])
   assert(code == 0, sql)
