@@ -4,6 +4,8 @@ local posix = require "support.posix"
 local server = require "support.server"
 local zlib = require "support.zlib"
 
+local slow = (os.getenv("MW_TEST_SLOW") or "") ~= "" -- a sanitizer keeps what is freed
+
 local plugin = [==[
 local mw = require "mw"
 mw.get("/file/*path", function(req, res) res:file(req.params.path) end)
@@ -264,7 +266,7 @@ describe("files", function()
       return count
     end
     assert.equal(20, open_files())
-    assert.is_true(grown < 20 * 700 * 1024, "grew by " .. grown)
+    if not slow then assert.is_true(grown < 20 * 700 * 1024, "grew by " .. grown) end
     s:wait(function() return open_files() == 0 end, 10, "the end of those who do not read")
     for i = 1, 20 do conns[i]:close() end
   end)
