@@ -36,6 +36,12 @@ const mw_config_option *mw_config_find(mw_str name) {
   return NULL;
 }
 
+const mw_config_option *mw_config_find_short(mw_str name) {
+  char full[160];
+  int len = snprintf(full, sizeof full, "%.*s.url", MW_STR_FMT(name));
+  return len > 0 && (size_t)len < sizeof full ? mw_config_find(mw_str_of(full, (size_t)len)) : NULL;
+}
+
 // ---- parsing ----
 
 static int parse_bool(mw_str text, bool *out, mw_err *err) {
@@ -185,6 +191,17 @@ int mw_config_set_member(mw_config *conf, const mw_config_option *option, mw_str
   mw_buf_deinit(&text);
   mw_buf_deinit(&origins);
   return rc;
+}
+
+int mw_config_set_named(mw_config *conf, mw_str name, mw_str text, const char *origin, mw_err *err) {
+  const mw_config_option *option = mw_config_find(name);
+  if (!option) option = mw_config_find_short(name);
+  if (option) return mw_config_set(conf, option, text, origin, err);
+  ptrdiff_t dot = mw_str_find_byte(name, '.');
+  const mw_config_option *map = dot > 0 ? mw_config_find(mw_str_of(name.ptr, (size_t)dot)) : NULL;
+  if (map && map->kind == MW_CONFIG_MAP)
+    return mw_config_set_member(conf, map, mw_str_of(name.ptr + dot + 1, name.len - (size_t)dot - 1), text, origin, err);
+  return mw_err_set(err, MW_ECONFIG, "there is no option %.*s; `moonwatch config` lists them", MW_STR_FMT(name));
 }
 
 void mw_config_init(mw_config *conf) {

@@ -191,6 +191,10 @@ void mw_config_deinit(mw_config *conf);
 
 /** Returns the option called `name`, or NULL. */
 const mw_config_option *mw_config_find(mw_str name);
+/** Returns the option that `name` stands for in short: "redis" is "redis.url". NULL: none. */
+const mw_config_option *mw_config_find_short(mw_str name);
+/** Sets the option called `name`, also in short, or one name of a map ("databases.reports"). MW_ECONFIG when there is none. */
+int mw_config_set_named(mw_config *conf, mw_str name, mw_str text, const char *origin, mw_err *err);
 /** Parses and sets one value; `origin` is for messages and `--origin`. */
 int mw_config_set(mw_config *conf, const mw_config_option *option, mw_str text, const char *origin, mw_err *err);
 /** Appends a value as JSON (durations in seconds, sizes in bytes); a secret as it is. */

@@ -135,13 +135,6 @@ static int set_option(reader *self, lua_State *L, const mw_config_option *option
   return rc;
 }
 
-/** redis = "redis://…" stands for redis = { url = "redis://…" }. */
-static const mw_config_option *find_short(const char *name) {
-  char full[160];
-  snprintf(full, sizeof full, "%s.url", name);
-  return mw_config_find(mw_str_from(full));
-}
-
 /** Walks the table at the top of the stack; `prefix` is "" or "http.". */
 static int read_table(reader *self, lua_State *L, const char *prefix) {
   char name[128];
@@ -152,7 +145,7 @@ static int read_table(reader *self, lua_State *L, const char *prefix) {
                   *prefix ? prefix : "the table");
     snprintf(name, sizeof name, "%s%s", prefix, lua_tostring(L, -2));
     const mw_config_option *option = mw_config_find(mw_str_from(name));
-    if (!option && lua_type(L, -1) == LUA_TSTRING) option = find_short(name);
+    if (!option && lua_type(L, -1) == LUA_TSTRING) option = mw_config_find_short(mw_str_from(name));
     int rc;
     if (option) rc = set_option(self, L, option);
     else if (lua_istable(L, -1) && !*prefix) {

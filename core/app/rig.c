@@ -117,6 +117,12 @@ static int open_parts(mw_rig *rig, mw_err *err) {
   rig->host = (mw_host){.ops = &mw_rig_host_ops, .program = rig, .kv = rig->kv, .store = mw_store_attach(rig->store, rig->loop),
                         .client = mw_http_client_new(rig->loop, NULL)};
   rig->client = rig->host.store;
+  if (conf->databases.count) {
+    mw_databases_conf further = {.data_dir = rig->dir, .names = conf->databases.names, .urls = conf->databases.values,
+                                 .count = conf->databases.count, .inline_loop = rig->loop};
+    rig->databases = mw_databases_new(&further);
+    rig->host.databases = mw_databases_attach(rig->databases, rig->loop);
+  }
   mw_http_host_opts opts = mw_server_configured(conf, &rig->proxies);
   rig->http = mw_http_host_new(rig->loop, &opts);
   return 0;
@@ -140,7 +146,7 @@ static void run_until(mw_rig *rig, const bool *flag) {
 
 // In this order nothing is called on what is gone; the clock comes back to where it was.
 static void close_parts(mw_rig *rig) {
-  bool drained = !rig->http, retired = !rig->vm, detached = !rig->client;
+  bool drained = !rig->http, retired = !rig->vm, detached = !rig->client, closed = !rig->host.databases;
   mw_world before = rig->world;
   rig->silent = rig->crashed = true;
   rig->host.store = NULL;
@@ -153,9 +159,13 @@ static void close_parts(mw_rig *rig) {
   if (rig->http && drained) mw_http_host_free(rig->http);
   if (rig->vm && retired) mw_vm_free(rig->vm);
   if (rig->host.client) mw_http_client_free(rig->host.client);
+  if (rig->host.databases) mw_databases_detach(rig->host.databases, on_flag, &closed);
+  run_until(rig, &closed);
   if (rig->client) mw_store_detach(rig->client, on_flag, &detached);
   run_until(rig, &detached);
   for (int i = 0; i < 100 && !mw_loop_is_quiet(rig->loop); i++) mw_loop_turn(rig->loop, false);
+  if (closed) mw_databases_free(rig->databases);
+  rig->databases = NULL;
   if (rig->store) mw_store_close(rig->store);
   mw_kv_free(rig->kv);
   mw_loop_free(rig->loop);

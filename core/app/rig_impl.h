@@ -10,6 +10,7 @@
 #include "bind/host.h"
 #include "loop/loop.h"
 #include "state/kv.h"
+#include "store/databases.h"
 #include "store/store.h"
 #include "vm/vm.h"
 
@@ -25,6 +26,7 @@ struct mw_rig {
 
   mw_loop *loop;
   mw_store *store;
+  mw_databases *databases; // NULL: none is configured
   mw_store_client *client; // host.store, which a crash takes away
   mw_kv *kv;
   mw_http_host *http;

@@ -127,9 +127,7 @@ static int read_config(lua_State *L, mw_config *conf, mw_err *err) {
     if (rc || lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING) continue;
     name.ptr = lua_tolstring(L, -2, &name.len);
     value.ptr = lua_tolstring(L, -1, &value.len);
-    const mw_config_option *option = mw_config_find(name);
-    if (option) rc = mw_config_set(conf, option, value, "the spec", err);
-    else rc = mw_err_set(err, MW_ECONFIG, "there is no option %.*s; `moonwatch config` lists them", MW_STR_FMT(name));
+    rc = mw_config_set_named(conf, name, value, "the spec", err);
   }
   lua_settop(L, 3);
   return rc;

@@ -25,6 +25,7 @@ typedef struct database {
 struct mw_databases {
   char *data_dir;
   int pg_pool_size;
+  mw_loop *inline_loop;
   size_t count;
   database list[];
 };
@@ -96,6 +97,7 @@ mw_databases *mw_databases_new(const mw_databases_conf *conf) {
   mw_databases *databases = mw_calloc(1, sizeof *databases + conf->count * sizeof *databases->list);
   databases->data_dir = mw_strdup(conf->data_dir);
   databases->pg_pool_size = conf->pg_pool_size;
+  databases->inline_loop = conf->inline_loop;
   databases->count = conf->count;
   for (size_t i = 0; i < conf->count; i++) {
     databases->list[i].name = mw_strdup(conf->names[i]);
@@ -120,11 +122,15 @@ void mw_databases_free(mw_databases *databases) {
 
 static int open_store(mw_databases *databases, database *db, mw_err *err) {
   char path[8192];
-  if (is_postgres(db->url)) return mw_store_open_single(db->url, databases->pg_pool_size, &db->store, err);
+  if (databases->inline_loop) {
+    snprintf(path, sizeof path, "%s/further-%s.db", databases->data_dir, db->name);
+    return mw_store_open_single(path, 0, databases->inline_loop, &db->store, err);
+  }
+  if (is_postgres(db->url)) return mw_store_open_single(db->url, databases->pg_pool_size, NULL, &db->store, err);
   const char *file = db->url + strlen(SQLITE);
   snprintf(path, sizeof path, "%s%s%s", *file == '/' ? "" : databases->data_dir, *file == '/' ? "" : "/", file);
   if (is_own_file(databases, path)) return mw_err_set(err, MW_EDENIED, "%s is one of Moonwatch's own files", path);
-  return mw_store_open_single(path, 0, &db->store, err);
+  return mw_store_open_single(path, 0, NULL, &db->store, err);
 }
 
 /* ---- doors ---- */
@@ -167,6 +173,7 @@ typedef struct opening {
   mw_err err;
 } opening;
 
+// On a thread of the pool.
 static void do_open(void *arg) {
   opening *job = arg;
   database *db = &job->door->databases->list[job->index];
@@ -194,24 +201,36 @@ static void on_opened(void *arg, int status) {
   release(door);
 }
 
+static void do_open_here(void *arg) {
+  do_open(arg);
+  on_opened(arg, 0);
+}
+
+// Has the database opened, and on_opened called later.
+static int start_opening(mw_databases_door *door, size_t index) {
+  opening *job = MW_NEW(opening);
+  int rc = 0;
+  job->door = door;
+  job->index = index;
+  if (door->databases->inline_loop) mw_loop_post(door->loop, do_open_here, job);
+  else rc = mw_work_submit(mw_work_files(), door->loop, do_open, on_opened, job);
+  if (rc) {
+    mw_free(job);
+    return rc;
+  }
+  door->ports[index].opening = true;
+  door->busy++;
+  return 0;
+}
+
 int mw_databases_open(mw_databases_door *door, const char *name, void (*cb)(int status, const mw_err *err, void *arg), void *arg,
                       mw_databases_wait **out) {
   ptrdiff_t i = index_of(door->databases, name);
   if (i < 0) return MW_ENOTFOUND;
   if (door->closing) return MW_ECANCELED;
   port *p = &door->ports[i];
-  if (!p->opening) {
-    opening *job = MW_NEW(opening);
-    job->door = door;
-    job->index = (size_t)i;
-    int rc = mw_work_submit(mw_work_files(), door->loop, do_open, on_opened, job);
-    if (rc) {
-      mw_free(job);
-      return rc;
-    }
-    p->opening = true;
-    door->busy++;
-  }
+  int rc = p->opening ? 0 : start_opening(door, (size_t)i);
+  if (rc) return rc;
   mw_databases_wait *wait = MW_NEW(mw_databases_wait);
   wait->cb = cb;
   wait->arg = arg;

@@ -19,6 +19,8 @@ typedef struct mw_databases_conf {
   const char *const *names, *const *urls; /**< postgres://… or sqlite:FILE; mw_databases_check said yes. Copied. */
   size_t count;
   int pg_pool_size;     /**< Connections a worker and database. 0: 4. */
+  mw_loop *inline_loop; /**< For specs of plugins: each one, whatever its URL, is a SQLite file in `data_dir` that is opened and served on this
+                             loop. NULL: as configured. */
 } mw_databases_conf;
 
 /** Says whether a configured name and URL can be: MW_ECONFIG with a sentence that holds no part of a PostgreSQL URL. "app" and "engine" are

@@ -27,7 +27,7 @@ static int open_store(mw_store *base, mw_err *err) {
   atomic_store(&base->lease_until_ms, INT64_MAX);
   if (base->is_single) {
     int rc = mw_sqlite_file_open(&store->files[MW_SQLITE_APP_FILE], store, base->single_name, MW_SQLITE_GUARDED, readers, err);
-    return rc ? rc : mw_sqlite_checkpointer_start(store, err);
+    return rc || base->inline_loop ? rc : mw_sqlite_checkpointer_start(store, err);
   }
   int code = mw_sqlite_file_open(&store->files[MW_SQLITE_ENGINE_FILE], store, "moonwatch.db", only, readers, err);
   if (!code) code = mw_sqlite_file_open(&store->files[MW_SQLITE_APP_FILE], store, "app.db", only | MW_SQLITE_GUARDED, readers, err);

@@ -95,7 +95,7 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
   return code;
 }
 
-int mw_store_open_single(const char *url, int pg_pool_size, mw_store **out, mw_err *err) {
+int mw_store_open_single(const char *url, int pg_pool_size, mw_loop *inline_loop, mw_store **out, mw_err *err) {
   mw_str text = mw_str_from(url);
   bool postgres = mw_str_starts_with(text, MW_STR("postgres://")) || mw_str_starts_with(text, MW_STR("postgresql://"));
   const char *slash = strrchr(url, '/');
@@ -104,6 +104,7 @@ int mw_store_open_single(const char *url, int pg_pool_size, mw_store **out, mw_e
   mw_store *store = mw_calloc(1, engine->store_size);
   store->engine = engine;
   store->is_single = store->exclusive = true;
+  store->inline_loop = inline_loop;
   store->app_url = postgres ? mw_strdup(url) : NULL;
   store->data_dir = postgres ? NULL : mw_strndup(url, (size_t)(slash - url));
   store->single_name = postgres ? NULL : mw_strdup(slash + 1);

@@ -46,8 +46,9 @@ typedef struct mw_store_conf {
 /** Opens the store. SQLite files are opened (not migrated: store/migrate.h); PostgreSQL is not yet connected to.
  *  MW_ELOCKED names the pid that uses the data directory. */
 int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err);
-/** Opens a further database, with APP alone: postgres://… or the path of a SQLite file. No lock, no tables of ours. */
-int mw_store_open_single(const char *url, int pg_pool_size, mw_store **out, mw_err *err);
+/** Opens a further database, with APP alone: postgres://… or the path of a SQLite file. No lock, no tables of ours. `inline_loop`
+ *  as in mw_store_conf. */
+int mw_store_open_single(const char *url, int pg_pool_size, mw_loop *inline_loop, mw_store **out, mw_err *err);
 /** Ends writer threads after what is queued, closes files, drops the lock. All clients must be detached. */
 void mw_store_close(mw_store *store);
 /** "sqlite" or "postgres". Thread-safe. */

@@ -158,7 +158,8 @@ describe("a Redis that has bad days", function()
     assert.equal("limit", out.code)
     assert.matches("larger than 64 MiB", out.message)
     wait_back(s)
-    assert.is_true(s:memory() < before + 64 * 1024 * 1024)
+    local is_slow = (os.getenv("MW_TEST_SLOW") or "") ~= "" -- a sanitizer keeps what is freed
+    assert.is_true(is_slow or s:memory() < before + 64 * 1024 * 1024)
     r:command("DEL", "huge")
   end)
 

@@ -49,6 +49,22 @@ describe("testing.load", function()
     assert.matches("no plugin", failure(testing.load, dir .. "/nothing.lua"), 1, true)
   end)
 
+  it("gives every further database as an empty SQLite one of the app's own", function()
+    local text = [[local reports = mw.db("reports")
+      mw.get("/n", function(_, res)
+        reports.query("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
+        reports.transaction(function(tx) tx:query("INSERT INTO t VALUES (1)") end)
+        local _, err = mw.try(mw.query, "SELECT 1 FROM t")
+        res:json { n = reports.one("SELECT count(*) AS n FROM t").n, code = err.code }
+      end)]]
+    local conf = { databases = { reports = "postgres://nobody@nowhere.invalid/x" } }
+    local app = load(text, { config = conf })
+    assert.same({ n = 1, code = "sql" }, app:request("GET", "/n"):json())
+    assert.equal(2, app:request("GET", "/n"):json().n)
+    assert.equal(1, load(text, { config = conf }):request("GET", "/n"):json().n)
+    assert.matches('did you mean "reports"', failure(load, [[mw.db("report")]], { config = conf }), 1, true)
+  end)
+
   it("gives environment and configuration as the spec says, and nothing of the machine's", function()
     local text = [[mw.get("/e", function(_, res) res:json { mw.env.APP_A, mw.env.KEY } end)
       mw.get("/home", function(_, res) res:json { mw.env.HOME } end)
