@@ -74,6 +74,8 @@ static void call_free(mw_http_call *call) {
   mw_timer_stop(&call->later);
   mw_list_remove(&call->node);
   mw_buf_deinit(&call->held);
+  mw_inflate_free(call->inflate);
+  call->inflate = NULL;
   if (client->spare_count >= MW_HTTP_MAX_SPARE) {
     call_free_memory(call);
     return;
@@ -289,6 +291,24 @@ static size_t max_bytes(const mw_http_call *call) {
   return call->opts.on_body ? SIZE_MAX : MW_HTTP_CALL_MAX_BYTES;
 }
 
+// The body is going to be another than these headers describe.
+static void drop_coding_headers(mw_http_call *call) {
+  size_t kept = 0;
+  for (size_t i = 0; i < call->answer.header_count; i++) {
+    mw_http_header h = call->answer_headers[i];
+    if (mw_str_eq_nocase(h.name, MW_STR("content-encoding")) || mw_str_eq_nocase(h.name, MW_STR("content-length"))) continue;
+    call->answer_headers[kept++] = h;
+  }
+  call->answer.header_count = kept;
+}
+
+static void begin_inflate(mw_http_call *call) {
+  mw_coding coding = mw_coding_of(find_header(call, MW_STR("content-encoding")));
+  if (coding != MW_CODING_GZIP && coding != MW_CODING_DEFLATE) return;
+  call->inflate = mw_inflate_new(coding, max_bytes(call));
+  drop_coding_headers(call);
+}
+
 int mw_http_call_on_head(mw_http_call *call, mw_http_conn *conn) {
   read_head(call, conn->parser.status_code);
   call->head_done = true;
@@ -306,6 +326,7 @@ int mw_http_call_on_head(mw_http_call *call, mw_http_conn *conn) {
     mw_http_call_fail(call, MW_ELIMIT, "the answer is larger than %zu bytes", max_bytes(call));
     return -1;
   }
+  if (call->decodes && !is_head) begin_inflate(call);
   if (call->opts.on_head) call->opts.on_head(call, &call->answer, call->opts.arg);
   return conn->call ? 0 : -1;
 }
@@ -326,6 +347,21 @@ static void hold(mw_http_call *call, mw_str piece) {
   if (call->conn) mw_stream_pause(call->conn->stream);
 }
 
+// Collects what comes out. Returns false when the call has failed by it.
+static bool inflate_piece(mw_http_call *call, mw_str piece, bool last) {
+  mw_str text;
+  const char *why;
+  mw_inflate_result result;
+  mw_inflate_feed(call->inflate, piece, last);
+  while ((result = mw_inflate_next(call->inflate, &text, &why)) == MW_INFLATE_PIECE) mw_buf_add_str(&call->collected, text);
+  if (result >= MW_INFLATE_MORE) return true;
+  char sentence[160];
+  snprintf(sentence, sizeof sentence, "%s", why); // it goes away with the call
+  if (result == MW_INFLATE_LIMIT) mw_http_call_fail(call, MW_ELIMIT, "the answer is larger than %zu bytes, decompressed", max_bytes(call));
+  else mw_http_call_fail(call, MW_EPROTOCOL, "the answer cannot be read: %s", sentence);
+  return false;
+}
+
 void mw_http_call_on_body(mw_http_call *call, mw_str piece) {
   if (call->following) {
     skip_redirect_body(call, piece);
@@ -336,13 +372,15 @@ void mw_http_call_on_body(mw_http_call *call, mw_str piece) {
     return;
   }
   call->received += piece.len;
-  if (!call->opts.on_body) mw_buf_add_str(&call->collected, piece);
+  if (call->inflate) inflate_piece(call, piece, false);
+  else if (!call->opts.on_body) mw_buf_add_str(&call->collected, piece);
   else if (call->paused || call->held.len) hold(call, piece);
   else call->opts.on_body(call, piece, call->opts.arg);
 }
 
 void mw_http_call_complete(mw_http_call *call) {
   call->complete = true;
+  if (call->inflate && call->received && !inflate_piece(call, mw_str_of("", 0), true)) return;
   if (call->following) follow(call);
   else if (!call->paused && !call->held.len) finish(call, 0, NULL);
 }

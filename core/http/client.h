@@ -12,6 +12,8 @@
 // A kept connection that turns out to be stale is replaced once, when the method is idempotent and nothing was received.
 // Redirects (301, 302, 303, 307, 308) are followed: POST becomes GET at 301, 302 and 303, anything but GET and HEAD at 303; Authorization,
 // Cookie and Proxy-Authorization stay behind when the origin changes.
+// A collected answer in gzip or deflate is decompressed, up to max_bytes, and loses its Content-Encoding and Content-Length; the client asks
+// for these codings unless the user sends Accept-Encoding or Range, or streams.
 
 #include <stdbool.h>
 #include <stddef.h>

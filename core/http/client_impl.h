@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "http/client.h"
+#include "http/inflate.h"
 #include "http/url.h"
 #include "loop/dns.h"
 #include "loop/loop.h"
@@ -86,6 +87,7 @@ struct mw_http_call {
   mw_http_header *headers; // the user's, checked
   size_t header_count;
   bool left_origin; // credentials stay behind
+  bool decodes;     // it asks for gzip and deflate, and undoes them
 
   mw_http_host *waiting_for;
   mw_http_conn *conn;
@@ -105,6 +107,7 @@ struct mw_http_call {
   mw_http_answer answer;
   mw_buf held; // came while paused
   size_t received;
+  mw_inflate *inflate; // of a compressed answer that is collected
 
   // From here on what a spare call keeps.
   mw_arena arena;

@@ -118,6 +118,8 @@ int mw_http_request_prepare(mw_http_call *call, const mw_http_call_opts *opts, m
   int rc = set_url(call, opts->url, err);
   if (rc == 0) rc = copy_headers(call, opts, err);
   if (rc == 0) add_basic(call);
+  // Who asks for codings himself, for a part, or for pieces as they come, gets what came.
+  call->decodes = rc == 0 && !opts->on_body && !has_header(call, MW_STR("accept-encoding")) && !has_header(call, MW_STR("range"));
   if (rc == 0 && opts->body.ptr) call->body = mw_arena_str(&call->arena, opts->body);
   return rc;
 }
@@ -138,6 +140,7 @@ void mw_http_request_format(const mw_http_call *call, mw_buf *out) {
   }
   if (!has_header(call, MW_STR("user-agent"))) mw_buf_add_cstr(out, "User-Agent: moonwatch/" MW_VERSION "\r\n");
   if (!has_header(call, MW_STR("accept"))) mw_buf_add_cstr(out, "Accept: */*\r\n");
+  if (call->decodes) mw_buf_add_cstr(out, "Accept-Encoding: gzip, deflate\r\n");
   for (size_t i = 0; i < call->header_count; i++) {
     if (call->left_origin && is_credential(call->headers[i].name)) continue;
     mw_buf_add_str(out, call->headers[i].name);

@@ -18,9 +18,12 @@
 --   body             a string, sent as it is; not together with json
 --   timeout          for everything, redirects included: 30 s
 --   connect_timeout  for name look-up, connect and TLS handshake: 10 s
---   max_bytes        a larger answer raises `limit`: 10 MiB; a number or "50MB"
+--   max_bytes        a larger answer raises `limit`: 10 MiB; a number or "50MB"; also of what comes out of a compressed one
 --   redirects        how many are followed: 10; 0 gives the redirect itself
 --   insecure         true takes any certificate; for tests
+--
+-- Answers in gzip or deflate are asked for and decompressed; then they have no Content-Encoding and Content-Length. Who sends
+-- Accept-Encoding or Range gets the bytes as they came.
 --
 -- It raises when no answer came: `timeout`, `dns`, `tls`, `closed`, `protocol`, `limit`, `ECONNREFUSED`, `ECONNRESET` …, `invalid` for what
 -- cannot be sent. Authorization and cookies do not follow a redirect to another origin. A POST inside a workflow step sends the step's key

@@ -116,7 +116,7 @@ static void test_failures_raise_with_code_and_words(void) {
   check_run(FETCH "url = 'nonsense' " CODE SHOW, "invalid false mw.fetch: the URL must begin with http:// or https://");
   check_run(FETCH CODE ", { headers = { A = 'x\\r\\ny' } }" SHOW,
             "invalid false mw.fetch: the header A has a line break or another control character in its value");
-  check_run(FETCH CODE ", { tiemout = 1 }" SHOW, "invalid false mw.fetch: unknown option the string \"tiemout\"; did you mean \"timeout\"?");
+  check_run(FETCH CODE ", { tiemout = 1 }" SHOW, "invalid false mw.fetch: unknown option \"tiemout\"; did you mean \"timeout\"?");
   check_run(FETCH CODE ", { timeout = 5000 }" SHOW,
             "invalid false mw.fetch: timeout: 5000 seconds are 1.4 hours; write \"5000ms\" for milliseconds or \"5000s\" for seconds");
   check_run(FETCH CODE ", { json = 1, body = 'x' }" SHOW, "invalid false mw.fetch: give json or body, not both");

@@ -3,6 +3,7 @@
 
 local server = require "support.server"
 local upstream = require "support.upstream"
+local zlib = require "support.zlib"
 
 local plugin = [[
   local mw = require "mw"
@@ -34,6 +35,21 @@ local plugin = [[
     res:json { code = err.code, retryable = err.retryable, message = err.message }
   end)
 
+  local packed = {}
+  mw.post("/pack", { decompress = false }, function(req, res)
+    packed.bytes, packed.coding = req.body, req.headers["x-coding"]
+    res:text("kept")
+  end)
+  mw.get("/packed", function(_, res) res:header("content-encoding", packed.coding):send(packed.bytes) end)
+  mw.get("/long", function(req, res) res:header("x-accept", req.headers["accept-encoding"] or "-"):text(("a long text, "):rep(20000)) end)
+  mw.get("/unpack", function(req, res)
+    local opts = { max_bytes = tonumber(req.query.max), headers = { range = req.query.range, ["accept-encoding"] = req.query.accept }, method = req.query.method }
+    local answer, err = mw.try(mw.fetch, "http://" .. req.headers.host .. req.query.path, opts)
+    if not answer then return res:json { code = err.code, message = err.message } end
+    res:json { body = mw.crypto.sha256(answer.body), size = #answer.body, coding = answer.headers["content-encoding"], length = answer.headers["content-length"],
+      accept = answer.headers["x-accept"] }
+  end)
+
   mw.get("/refused", function()
     mw.fetch("http://127.0.0.1:1/private?token=secret")
   end)
@@ -43,7 +59,7 @@ describe("mw.fetch", function()
   local s, up
   setup(function()
     up = upstream.start()
-    s = server.start { plugins = { ["fetch.lua"] = plugin }, env = { APP_UPSTREAM = up.url } }
+    s = server.start { plugins = { ["fetch.lua"] = plugin }, args = { "--workers", "1" }, env = { APP_UPSTREAM = up.url } }
   end)
   teardown(function()
     s:stop()
@@ -101,5 +117,45 @@ describe("mw.fetch", function()
     assert.are.equal("ECONNREFUSED", res.json().code)
     s:wait_log("plugins/fetch.lua:%d+")
     assert.is_nil(s:log():find("token=secret", 1, true))
+  end)
+
+  describe("of a compressed answer", function()
+    local function unpack_of(query) return s:get("/unpack?path=" .. query).json() end
+    local function pack(bytes, coding) assert.equal(200, s:post("/pack", { body = bytes, headers = { ["x-coding"] = coding } }).status) end
+
+    it("asks for it and gives what is in it", function()
+      assert.same({ "gzip, deflate", 260000, nil, nil }, (function(a) return { a.accept, a.size, a.coding, a.length } end)(unpack_of("/long")))
+      for coding, format in pairs { gzip = "gzip", deflate = "raw" } do
+        pack(zlib.deflate(("x"):rep(50000), format), coding)
+        assert.equal(50000, unpack_of("/packed").size)
+      end
+      pack("as it is", "br")
+      assert.same({ 8, "br" }, (function(a) return { a.size, a.coding } end)(unpack_of("/packed")))
+      pack("", "gzip")
+      assert.equal(0, unpack_of("/packed").size)
+      assert.equal(0, unpack_of("/long&method=HEAD").size)
+    end)
+
+    it("gives the bytes as they came to who asks for codings or a part himself", function()
+      pack(zlib.deflate(("x"):rep(50000), "gzip"), "gzip")
+      for _, query in ipairs { "/packed&accept=gzip", "/packed&range=bytes=0-" } do
+        local answer = unpack_of(query)
+        assert.equal("gzip", answer.coding)
+        assert.is_true(answer.size < 1000)
+      end
+    end)
+
+    it("fails when it is damaged, cut off, goes on, or is more than max_bytes", function()
+      local packed = zlib.deflate(("\0"):rep(900000), "gzip")
+      for bytes, why in pairs { [packed:sub(1, -2)] = "ends too early", [packed .. "x"] = "something follows", ["nothing of it"] = "is damaged" } do
+        pack(bytes, "gzip")
+        local answer = unpack_of("/packed")
+        assert.equal("protocol", answer.code)
+        assert.matches("the answer cannot be read: .*" .. why, answer.message)
+      end
+      pack(packed, "gzip")
+      assert.equal("limit", unpack_of("/packed&max=899999").code)
+      assert.equal(900000, unpack_of("/packed&max=900000").size)
+    end)
   end)
 end)
