@@ -227,6 +227,10 @@ int mw_supervisor_run(const mw_config *conf, mw_runtime_fds *fds, const mw_progr
     turn(&self);
     if (!self.is_done) look_at_clock(&self);
   }
+  if (self.upgrade.pid) { // nothing is left to take over from
+    kill(self.upgrade.pid, SIGKILL);
+    waitpid(self.upgrade.pid, NULL, 0);
+  }
   close_pair(&self);
   close(self.signal_fd);
   mw_sockets_close(fds);

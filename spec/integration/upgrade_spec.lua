@@ -220,7 +220,7 @@ describe("SIGUSR2", function()
         local url_list = ("http://127.0.0.1:%d/up?[1-100000]"):format(s.port)
         os.execute(("curl -sS -o /dev/null -w '%%{http_code}\\n' '%s' > %s/curl 2>&1 & echo $! > %s/curl.pid; wait"):format(url_list, dir, dir))
       end)
-      local triggered = 0
+      local triggered, descriptors, memory = 0, #posix.descriptors(s.pid), nil
       for _ = 1, 10 do
         for _ = 1, 5 do
           triggered = triggered + 1
@@ -228,7 +228,10 @@ describe("SIGUSR2", function()
           assert.equal(2, math.floor(answer.status / 100), answer.body)
         end
         swap()
+        memory = memory or s:memory()
       end
+      assert.equal(descriptors, #posix.descriptors(s.pid))
+      assert.is_true(s:memory() < memory * 1.2 + 2e6)
       posix.write_file(dir .. "/stop", "")
       os.execute("kill $(cat " .. dir .. "/curl.pid)")
       posix.wait_exit(curl, 5)
