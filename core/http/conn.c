@@ -602,7 +602,7 @@ static size_t consume(conn *c, mw_str data) {
 static void check_ended(conn *c) {
   if (!c->input_ended || c->state == CONN_CLOSING) return;
   if (c->state == CONN_HEAD && !mw_stream_is_full(c->stream)) begin_closing(c);
-  else if (c->state == CONN_BODY && !c->req->paused && !c->req->body_in) conn_cut(c, MW_ECLOSED);
+  else if (c->state == CONN_BODY && !c->req->paused && !c->req->body_in && !c->again) conn_cut(c, MW_ECLOSED);
 }
 
 static void balance_reading(conn *c) {

@@ -15,6 +15,7 @@ mw.post("/stream", { stream = true, body = "40MB" }, function(req, res)
   for piece in req:chunks() do bytes, pieces, largest = bytes + #piece, pieces + 1, math.max(largest, #piece) end
   res:json { bytes = bytes, several = pieces > 1, largest = largest }
 end)
+mw.post("/large", { body = "40MB" }, function(req, res) res:text(#req.body) end)
 mw.post("/stream-ends", { stream = true, body = 1000000 }, function(req, res)
   local bytes = 0
   local _, err = mw.try(function() for piece in req:chunks() do bytes = bytes + #piece end end)
@@ -119,6 +120,26 @@ describe("compression", function()
       conn:close()
     end)
 
+    it("is undone also when the client has ended its side, whole or not", function()
+      local noise = {}
+      for i = 1, 600000 do noise[i] = string.char((i * 7919 + math.floor(i / 251) * 31) % 256) end
+      local packed = zlib.deflate(table.concat(noise):rep(3) .. ("z"):rep(20000000), "gzip", 1)
+      local head = ("POST /stream HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"):format(#packed)
+      for _, path in ipairs { "/stream", "/large" } do
+        local conn = s:connect()
+        conn:send(head:gsub("/stream", path) .. packed)
+        posix.shutdown(conn.fd)
+        local answer = conn:read_answer("POST", { timeout = 30 })
+        assert.is_truthy(answer.body:find("21800000", 1, true), answer.body)
+        conn:close()
+        conn = s:connect()
+        conn:send(head:gsub("/stream", path) .. packed:sub(1, -10))
+        posix.shutdown(conn.fd)
+        assert.is_true(conn:is_closed(10))
+        conn:close()
+      end
+    end)
+
     it("leaves a bomb no memory: 413 at the route's limit", function()
       local before = s:memory()
       local bomb = zlib.deflate(("\0"):rep(200000000), "gzip", 9)
@@ -179,7 +200,7 @@ describe("compression", function()
     local function get(path, accept, headers)
       headers = headers or {}
       headers["accept-encoding"] = accept or "gzip"
-      return s:get(path, { headers = headers, timeout = 30 })
+      return s:get(path, { headers = headers, timeout = 60 })
     end
 
     it("is what the client takes", function()
@@ -293,7 +314,7 @@ describe("compression", function()
           return { whole = text(40000000) == zlib.inflate(answer.body, "gzip"), seconds = seconds }
         end,
         function()
-          local conn, worst, give_up = s:connect(), 0, posix.now() + 1
+          local conn, worst, give_up = s:connect { timeout = 60 }, 0, posix.now() + 1
           while posix.now() < give_up do
             local began = posix.now()
             assert.equal("pong", conn:request("GET", "/ping").body)
