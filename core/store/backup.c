@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "store/backup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,6 +18,7 @@
 
 #define PATH_SIZE 4300
 #define MIB (1024 * 1024)
+#define ARCHIVE "backup.tar"
 
 static const char *const names[] = {"moonwatch.db", "app.db", "telemetry.db"};
 
@@ -51,14 +51,28 @@ static int find_sources(work *w, mw_err *err) {
 
 // ---- where it is worked in ----
 
-static void empty_dir(const char *dir) {
-  DIR *list = opendir(dir);
-  char path[PATH_SIZE];
-  for (struct dirent *entry; list && (entry = readdir(list));) {
-    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, entry->d_name) < sizeof path) unlink(path);
-  }
-  if (list) closedir(list);
+// Removes what a backup makes there, by name: the folder could have been somebody's before.
+static void clear_dir(int dir_fd) {
+  static const char *const tails[] = {"", "-wal", "-shm", "-journal"};
+  char name[40];
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (size_t k = 0; k < sizeof tails / sizeof *tails; k++) {
+      snprintf(name, sizeof name, "%s%s", names[i], tails[k]);
+      unlinkat(dir_fd, name, 0);
+    }
+  unlinkat(dir_fd, ARCHIVE, 0);
+}
+
+// What is copied there is everything that the server knows, and others may write beside FILE: the folder must be ours and closed to them.
+static int open_work_dir(work *w, mw_err *err) {
+  struct stat st;
+  w->dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (w->dir_fd < 0 && errno != ELOOP && errno != ENOTDIR) return mw_err_set(err, MW_EIO, "cannot open the folder %s: %s", w->dir, strerror(errno));
+  bool is_ours = w->dir_fd >= 0 && !fstat(w->dir_fd, &st) && st.st_uid == geteuid() && !(st.st_mode & 077);
+  if (is_ours) return 0;
+  if (w->dir_fd >= 0) close(w->dir_fd);
+  w->dir_fd = -1;
+  return mw_err_set(err, MW_EINVALID, "%s is needed as a folder of this user alone, and somebody else made it: remove it, or name another file", w->dir);
 }
 
 static int make_work_dir(work *w, mw_err *err) {
@@ -74,14 +88,14 @@ static int make_work_dir(work *w, mw_err *err) {
     snprintf(w->dir, sizeof w->dir, "%s.part", w->what->file);
     if (mkdir(w->dir, 0700) && errno != EEXIST) rc = errno;
   }
-  if (!rc && (w->dir_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) rc = errno;
-  if (!rc && flock(w->dir_fd, LOCK_EX | LOCK_NB)) {
+  if (rc) return mw_err_set(err, MW_EIO, "cannot make the folder %s: %s", w->dir, strerror(rc));
+  if ((rc = open_work_dir(w, err))) return rc;
+  if (flock(w->dir_fd, LOCK_EX | LOCK_NB)) {
     close(w->dir_fd);
     w->dir_fd = -1;
     return mw_err_set(err, MW_ELOCKED, "another backup writes %s: wait for it, or name another file", w->what->file);
   }
-  if (rc) return mw_err_set(err, MW_EIO, "cannot make the folder %s: %s", w->dir, strerror(rc));
-  empty_dir(w->dir); // what a killed backup left
+  clear_dir(w->dir_fd); // what a killed backup left
   return 0;
 }
 
@@ -98,7 +112,7 @@ static int check_space(const work *w, mw_err *err) {
 
 static void remove_work_dir(work *w) {
   if (w->dir_fd < 0) return;
-  empty_dir(w->dir);
+  clear_dir(w->dir_fd);
   rmdir(w->dir);
   close(w->dir_fd);
 }
@@ -183,7 +197,7 @@ static void sync_parent(const char *path) {
 
 static int write_file(const work *w, const mw_manifest *m, mw_err *err) {
   char path[PATH_SIZE];
-  snprintf(path, sizeof path, "%s/backup.tar", w->dir);
+  snprintf(path, sizeof path, "%s/" ARCHIVE, w->dir);
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return mw_err_set(err, MW_EIO, "cannot make %s: %s", path, strerror(errno));
   int code = put_all(w, m, fd, err);

@@ -188,6 +188,27 @@ describe("a backup file", function()
     assert.is_nil(posix.read_file(file .. ".part/moonwatch.db"))
   end)
 
+  it("is not worked on in a folder that another made, nor through a link, and nothing of others is deleted", function()
+    local function backup(name) return s:command("backup", dir .. "/" .. name, "--data", s.data) end
+    posix.write_file(dir .. "/precious/moonwatch.db", "precious")
+    assert.is_true(sh(("chmod 700 %s/precious && ln -s precious %s/link.tar.part"):format(dir, dir)))
+    local code, text = backup "link.tar"
+    assert.equal(1, code)
+    assert.matches("link%.tar%.part is needed as a folder of this user alone", text)
+    assert.equal("precious", posix.read_file(dir .. "/precious/moonwatch.db"))
+    assert.is_true(sh(("mkdir -m 777 %s/open.tar.part"):format(dir)))
+    code, text = backup "open.tar"
+    assert.equal(1, code)
+    assert.matches("open%.tar%.part is needed as a folder of this user alone", text)
+    posix.write_file(dir .. "/own.tar.part/notes", "mine")
+    posix.write_file(dir .. "/own.tar.part/moonwatch.db", "left by a killed backup")
+    assert.is_true(sh(("chmod 700 %s/own.tar.part"):format(dir)))
+    code, text = backup "own.tar"
+    assert.equal(0, code, text)
+    assert.equal("mine", posix.read_file(dir .. "/own.tar.part/notes"))
+    assert.is_nil(posix.read_file(dir .. "/own.tar.part/moonwatch.db"))
+  end)
+
   it("goes through pipes", function()
     local exe = ("/proc/%d/exe"):format(ffi.C.getpid())
     assert.is_true(sh(("%s backup - --data %s | gzip | gzip -d | %s restore - --data %s/piped"):format(exe, s.data, exe, dir)))
