@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -23,9 +24,10 @@
 
 enum { CHUNK_BYTES = 64 * 1024 };
 
-// Held by the Lua value and by the job that runs; the thread of the pool has it to itself meanwhile.
+// Held by the Lua value and by the job that runs; the thread of the pool has it to itself meanwhile. A retired state is collected on a
+// thread of its own, perhaps while the job of a cancelled task still comes back on the loop.
 typedef struct open_file {
-  int refs;
+  atomic_int refs;
   bool busy;
   mw_task *task; // that waits; NULL when it was cancelled
   mw_beneath_file file;
@@ -44,7 +46,7 @@ static void forget(open_file *f) {
 }
 
 static void unref(open_file *f) {
-  if (--f->refs) return;
+  if (atomic_fetch_sub(&f->refs, 1) != 1) return;
   forget(f);
   mw_free(f->folder);
   mw_free(f->path);
@@ -159,7 +161,7 @@ static void on_read(void *arg, int status) {
 static int submit(lua_State *L, open_file *f, mw_work_fn fn, mw_work_done_cb done) {
   int rc = mw_work_submit(mw_work_files(), mw_vm_loop(mw_vm_of(L)), fn, done, f);
   if (rc) return mw_vm_push_failure(L, MW_EUNAVAILABLE, "too many files wait to be read");
-  f->refs++;
+  atomic_fetch_add(&f->refs, 1);
   f->busy = true;
   f->task = mw_task_current(L);
   return mw_task_suspend(L, drop_waiting, f);
@@ -173,7 +175,7 @@ static int l_new(lua_State *L) {
   luaL_getmetatable(L, TYPE);
   lua_setmetatable(L, -2);
   open_file *f = *box = MW_NEW(open_file);
-  f->refs = 1;
+  atomic_store(&f->refs, 1);
   f->file.fd = -1;
   return 1;
 }
