@@ -79,16 +79,16 @@ static void aim(mw_redis_conn *conn) {
   conn->sink.arena = front && front->cb && front->count > 1 ? &front->arena : &conn->scratch;
 }
 
+static bool takes_pushes(const mw_redis_conn *conn) { return conn->up && conn->events && conn->events->on_push; }
+
+static void unasked(mw_redis_conn *conn) { shut(conn, MW_EPROTOCOL, "it answers what nobody asked"); }
+
 static void deliver(mw_redis_conn *conn, mw_redis_reply *reply) {
-  if (conn->up && conn->events && conn->events->on_push) {
+  if (takes_pushes(conn)) {
     conn->events->on_push(conn, reply, conn->arg);
     return;
   }
   mw_redis_request *request = front_of(conn);
-  if (!request) {
-    shut(conn, MW_EPROTOCOL, "it answers what nobody asked");
-    return;
-  }
   request->got++;
   if (request->count > 1 && request->cb && conn->sink.arena == &request->arena) {
     if (!request->replies) request->replies = mw_arena_alloc(&request->arena, request->count * sizeof *request->replies);
@@ -123,6 +123,11 @@ static void on_data(mw_stream *stream, mw_str data, void *arg) {
   }
   while (!conn->closing) {
     void *reply = NULL;
+    // Also half a reply: the next request must not take its rest for an answer, in memory that is not its own.
+    if (conn->unread_bytes && !takes_pushes(conn) && !front_of(conn)) {
+      unasked(conn);
+      return;
+    }
     aim(conn);
     if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
       read_failed(conn);

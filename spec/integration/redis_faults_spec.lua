@@ -297,6 +297,17 @@ describe("a server that is no Redis", function()
     s:wait(function() return call(s, "GET", "a").value == "one" end, 5, "a fresh connection")
   end)
 
+  it("is no harm when half of what nobody asked for is finished under the next call", function()
+    local out = against(function(bytes)
+      if bytes:find("PING", 1, true) then return PONG end
+      local _, asked = bytes:gsub("GET", "")
+      return asked == 1 and "+one\r\n*3\r\n$5\r\nhello\r\n" or "$1\r\nx\r\n$1\r\ny\r\n"
+    end)
+    assert.equal("one", out.value)
+    local both = s:post("/pipeline", { json = { { "GET", "a" }, { "GET", "b" } } }).json()
+    assert.same({ "x", "y" }, both.value)
+  end)
+
   it("does not let us in while it loads", function()
     local out = against(function() return "-LOADING Redis is loading the dataset in memory\r\n" end)
     assert.equal("unavailable", out.code)
