@@ -44,7 +44,11 @@ int mw_runtime_check(const mw_config *conf, bool json, mw_err *err) {
   mw_buf report = MW_BUF_INIT;
   int rc = check_folder(conf, err);
   if (!rc) rc = load(conf, json ? "check_json" : "check", &report, err);
-  if (report.len) printf("%s\n", mw_buf_cstr(&report));
+  mw_buf out = MW_BUF_INIT; // a plugin's text may hold anything
+  if (json) mw_buf_add_str(&out, mw_buf_str(&report));
+  else mw_buf_add_plain(&out, mw_buf_str(&report), "\n");
+  if (out.len) printf("%s\n", mw_buf_cstr(&out));
+  mw_buf_deinit(&out);
   mw_buf_deinit(&report);
   return rc;
 }

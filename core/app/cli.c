@@ -63,9 +63,12 @@ const char *mw_cli_suggest(const char *name, const char *const *names) {
 // ---- messages ----
 
 static void say(const mw_cli *cli, const char *format, va_list args) {
-  fprintf(stderr, "moonwatch%s%s: ", cli->command ? " " : "", cli->command ? cli->command->name : "");
-  vfprintf(stderr, format, args);
-  fputc('\n', stderr);
+  mw_buf text = MW_BUF_INIT, plain = MW_BUF_INIT;
+  mw_buf_vprintf(&text, format, args);
+  mw_buf_add_plain(&plain, mw_buf_str(&text), "\n");
+  fprintf(stderr, "moonwatch%s%s: %s\n", cli->command ? " " : "", cli->command ? cli->command->name : "", mw_buf_cstr(&plain));
+  mw_buf_deinit(&text);
+  mw_buf_deinit(&plain);
 }
 
 int mw_cli_usage_error(const mw_cli *cli, const char *format, ...) {

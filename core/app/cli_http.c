@@ -253,7 +253,7 @@ static bool find_string(mw_json_reader *reader, const char *key, mw_buf *out) {
       return find_string(reader, dot + 1, out);
     } else {
       mw_json_token token = mw_json_read(reader);
-      if (token == MW_JSON_STRING) mw_buf_add_str(out, reader->text);
+      if (token == MW_JSON_STRING) mw_buf_add_plain(out, reader->text, "\n");
       else if (token == MW_JSON_NUMBER) mw_buf_add_str(out, reader->raw);
       else return false;
       return true;

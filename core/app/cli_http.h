@@ -34,7 +34,8 @@ void mw_cli_answer_deinit(mw_cli_answer *answer);
 int mw_cli_http_show(mw_cli *cli, const mw_cli_request *request, void (*show)(const mw_cli *cli, mw_str body));
 /** Says what a failed answer says (problem+json or the compatible shapes); returns MW_EXIT_FAILED. */
 int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer);
-/** Appends the string or number that is the member `key` of a JSON object, or of its member object ("error.message"); false when there is none. */
+/** Appends the string or number that is the member `key` of a JSON object, or of its member object ("error.message"), as a
+ *  terminal may show it; false when there is none. */
 bool mw_cli_json_string(mw_str json, const char *key, mw_buf *out);
 /** Calls `each` with the text of every item of the array `key` of a JSON object, in order. */
 void mw_cli_json_each(mw_str json, const char *key, void (*each)(mw_str item, void *arg), void *arg);

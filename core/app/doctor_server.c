@@ -124,7 +124,7 @@ static void check_listeners(mw_doctor *d) {
 static void add_reason(mw_str reason, void *arg) {
   mw_buf *out = arg;
   if (out->len) mw_buf_add_cstr(out, "; ");
-  mw_buf_add_str(out, reason);
+  mw_buf_add_plain(out, reason, " ");
 }
 
 static void judge_answer(mw_doctor *d, const mw_cli_answer *answer, long pid) {

@@ -66,6 +66,18 @@ void mw_buf_vprintf(mw_buf *buf, const char *format, va_list args) {
   va_end(again);
 }
 
+void mw_buf_add_plain(mw_buf *buf, mw_str text, const char *line_break) {
+  for (size_t i = 0; i < text.len; i++) {
+    unsigned char c = (unsigned char)text.ptr[i];
+    bool c1 = c == 0xC2 && i + 1 < text.len && (unsigned char)text.ptr[i + 1] < 0xA0;
+    if (c == '\n') mw_buf_add_cstr(buf, line_break);
+    else if (c == '\t') mw_buf_add_cstr(buf, "  ");
+    else if (c < 0x20 || c == 0x7F) mw_buf_printf(buf, "\\x%02x", c);
+    else if (c1) mw_buf_printf(buf, "\\x%02x", (unsigned char)text.ptr[++i]);
+    else mw_buf_add_byte(buf, (char)c);
+  }
+}
+
 void mw_buf_printf(mw_buf *buf, const char *format, ...) {
   va_list args;
   va_start(args, format);

@@ -38,6 +38,9 @@ void mw_buf_add_cstr(mw_buf *buf, const char *text);
 void mw_buf_add_byte(mw_buf *buf, char byte);
 void mw_buf_add_u64(mw_buf *buf, uint64_t value);
 void mw_buf_add_i64(mw_buf *buf, int64_t value);
+/** Adds text that comes from outside so that it cannot steer a terminal: control characters (C0, C1, DEL) show as \xNN, a tab as two
+ *  blanks, and `line_break` stands for each line break. */
+void mw_buf_add_plain(mw_buf *buf, mw_str text, const char *line_break);
 /* ffi-end */
 void mw_buf_printf(mw_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void mw_buf_vprintf(mw_buf *buf, const char *format, va_list args);

@@ -114,18 +114,7 @@ static void add_json(mw_buf *line, mw_log_level level, const char *area, const c
   mw_buf_add_cstr(line, "}\n");
 }
 
-// What comes from outside must not steer the terminal: control characters show as \xNN; line breaks indent.
-static void add_plain(mw_buf *line, mw_str text) {
-  for (size_t i = 0; i < text.len; i++) {
-    unsigned char c = (unsigned char)text.ptr[i];
-    bool c1 = c == 0xC2 && i + 1 < text.len && (unsigned char)text.ptr[i + 1] < 0xA0;
-    if (c == '\n') mw_buf_add_cstr(line, "\n    ");
-    else if (c == '\t') mw_buf_add_cstr(line, "  ");
-    else if (c < 0x20 || c == 0x7F) mw_buf_printf(line, "\\x%02x", c);
-    else if (c1) mw_buf_printf(line, "\\x%02x", (unsigned char)text.ptr[++i]);
-    else mw_buf_add_byte(line, (char)c);
-  }
-}
+#define INDENTED_BREAK "\n    "
 
 static bool is_bare(mw_str text) {
   for (size_t i = 0; i < text.len; i++)
@@ -144,12 +133,12 @@ static void add_pretty(mw_buf *line, mw_log_level level, const char *area, const
   localtime_r(&seconds, &tm);
   mw_buf_printf(line, "%s%02d:%02d:%02d.%03d%s %s%-5s%s %s%-8s%s ", dim, tm.tm_hour, tm.tm_min, tm.tm_sec,
                 (int)(now / 1000 % 1000), plain, coloured ? colours[level] : "", names[level], plain, dim, area, plain);
-  add_plain(line, cut(mw_str_from(message)));
+  mw_buf_add_plain(line, cut(mw_str_from(message)), INDENTED_BREAK);
   for (const mw_log_field *f = fields; f && f->name; f++) {
     size_t before = line->len;
     mw_buf_printf(line, " %s%s=%s", dim, f->name, plain);
     if (f->kind == MW_LOG_KIND_STR && (is_bare(f->str) || mw_str_find_byte(f->str, '\n') >= 0)) {
-      add_plain(line, cut(f->str));
+      mw_buf_add_plain(line, cut(f->str), INDENTED_BREAK);
     } else {
       add_value(line, f);
     }

@@ -22,7 +22,13 @@ void mw_manifest_write(const mw_manifest *m, mw_buf *out) {
 
 // ---- reading ----
 
-static void keep_text(char *to, size_t size, mw_str text) { snprintf(to, size, "%.*s", MW_STR_FMT(text)); }
+// All of it is shown to people, and the file could be anybody's.
+static void keep_text(char *to, size_t size, mw_str text) {
+  mw_buf plain = MW_BUF_INIT;
+  mw_buf_add_plain(&plain, text, " ");
+  snprintf(to, size, "%s", mw_buf_cstr(&plain));
+  mw_buf_deinit(&plain);
+}
 
 static void read_text(mw_json_reader *r, char *to, size_t size) {
   if (mw_json_read(r) == MW_JSON_STRING) keep_text(to, size, r->text);
