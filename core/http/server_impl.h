@@ -192,6 +192,20 @@ void conn_pump(conn *c, mw_str body);
 void conn_pump_packed(conn *c, mw_str body, mw_deflate *take_deflate, bool chunked);
 /** Ends the present phase after so long; 0: never. */
 void conn_set_deadline(conn *c, int64_t after_ms);
+/** Sees to it that the timer fires at the earliest deadline. */
+void conn_arm(conn *c);
+/** Starts the machine again at the end of this turn, unless it runs. */
+void conn_go_on(conn *c);
+/** Gives the request to the handler. */
+void conn_dispatch(mw_request *req);
+/** Answers 404, 405 or 503 when no route matches. */
+void conn_answer_no_route(mw_request *req);
+
+// conn_body.c
+/** What follows a head: a body, its refusal, or the answer. `more_is_here`: the client did not wait for "100 Continue". */
+void conn_begin_body(conn *c, bool more_is_here);
+/** Takes what it can off `data`; false when it has to wait. */
+bool conn_take_body(conn *c, mw_str *data);
 /** The handler reads on. */
 void conn_resume_body(conn *c);
 
