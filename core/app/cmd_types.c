@@ -16,9 +16,18 @@ static int write_luarc(const mw_cli *cli, const char *dir, mw_buf *path, bool *w
   return mw_cli_fail(cli, MW_EXIT_FAILED, "%s", err.text);
 }
 
+// Its own file, or another that names the folder somewhere: an editor's settings are not ours to parse.
+static bool names_types(const char *path) {
+  char text[16 * 1024];
+  FILE *file = fopen(path, "re");
+  size_t n = file ? fread(text, 1, sizeof text, file) : 0;
+  if (file) fclose(file);
+  return memmem(text, n, MW_TYPES_FOLDER, strlen(MW_TYPES_FOLDER)) != NULL;
+}
+
 static void print_text(const mw_buf *types, const mw_buf *luarc, bool written) {
   printf("wrote %s\n%s %s\n", types->ptr, written ? "wrote" : "kept ", luarc->ptr);
-  if (!written)
+  if (!written && !names_types(luarc->ptr))
     fprintf(stderr, "%s must have \"workspace.library\": [\".moonwatch/types\"] for editors to find the types.\n", luarc->ptr);
 }
 

@@ -175,6 +175,9 @@ describe("moonwatch types", function()
       "function mw_testing_App:stub_fetch(", "function testing.error(code, message, fields) end", "function mw_testing_Run:ok() end" } do
       assert.matches(text, testing, 1, true)
     end
+    code, text = server.command({ "types", dir .. "/p" })
+    assert.equal(0, code, text)
+    assert.is_nil(text:find("workspace.library", 1, true), "asks for what is there")
     posix.write_file(dir .. "/p/.luarc.json", "{}")
     posix.write_file(dir .. "/p/.moonwatch/types/mw.lua", "old")
     code, text = server.command({ "types", dir .. "/p" })
