@@ -224,7 +224,9 @@ describe("SIGUSR2", function()
       for _ = 1, 10 do
         for _ = 1, 5 do
           triggered = triggered + 1
-          local answer = s:post("/api/trigger", { json = { name = "work", input = { run = "r" .. triggered } } })
+          local answer = s:post("/api/trigger", {
+            json = { name = "work", input = { run = "r" .. triggered } }, timeout = 30,
+          })
           assert.equal(2, math.floor(answer.status / 100), answer.body)
         end
         swap()
