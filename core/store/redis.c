@@ -14,6 +14,7 @@
 #define DEFAULT_TIMEOUT_MS 5000
 #define SHORT_LIFE_MS 1000 // a connection that is lost sooner is not worth another at once
 #define SHORT_LIVES 3      // … more than this often in a row
+#define SLICE_BYTES ((size_t)256 << 10) // of a large request that are written at a time
 #define IDLE_SESSIONS 4
 #define IDLE_MS 30000
 
@@ -33,25 +34,48 @@ static void lane_init(mw_redis_lane *lane, mw_redis *redis, bool is_session) {
   mw_list_init(&lane->node);
 }
 
-// Sends what waits, in one write.
+static bool can_write(const mw_redis_conn *conn) {
+  return conn->up && !mw_stream_is_closing(conn->stream) && !mw_redis_conn_is_full(conn);
+}
+
+// Sends what the stream takes of a large request; the rest follows when it has drained.
+static void send_slices(mw_redis_lane *lane) {
+  while (lane->partial && can_write(lane->conn)) {
+    mw_redis_request *request = lane->partial;
+    size_t left = request->len - request->written, n = left < SLICE_BYTES ? left : SLICE_BYTES;
+    mw_redis_conn_write(lane->conn, mw_str_of(request->bytes + request->written, n));
+    request->written += n;
+    if (n < left) continue;
+    request->is_partial = false;
+    lane->partial = NULL;
+  }
+}
+
+// Gathers small requests in `out`; a large one comes next, alone.
+static void gather(mw_redis_lane *lane, mw_buf *out) {
+  while (!mw_list_is_empty(&lane->waiting) && !lane->partial && out->len < MW_STREAM_HIGH_MARK) {
+    mw_redis_request *request = MW_LIST_POP(&lane->waiting, mw_redis_request, node);
+    mw_redis_conn_push(lane->conn, request);
+    request->is_partial = request->len > SLICE_BYTES;
+    if (request->is_partial) lane->partial = request;
+    else mw_buf_add(out, request->bytes, request->len);
+  }
+}
+
+// Sends what waits, small requests in one write.
 static void flush(mw_redis_lane *lane) {
   mw_redis_conn *conn = lane->conn;
   if (!conn || !conn->up) return;
   mw_buf out = MW_BUF_INIT;
-  while (!mw_list_is_empty(&lane->waiting) && !mw_redis_conn_is_full(conn) && out.len < MW_STREAM_HIGH_MARK) {
-    mw_redis_request *request = MW_LIST_POP(&lane->waiting, mw_redis_request, node);
-    if (!out.len && mw_list_is_empty(&lane->waiting)) {
-      mw_redis_conn_send(conn, request);
-      return;
-    }
-    mw_redis_conn_push(conn, request);
-    mw_buf_add(&out, request->bytes, request->len);
+  send_slices(lane);
+  while (!lane->partial && !mw_list_is_empty(&lane->waiting) && can_write(conn)) {
+    mw_buf_reset(&out, MW_STREAM_HIGH_MARK);
+    gather(lane, &out);
+    if (out.len) mw_redis_conn_write(conn, mw_buf_str(&out));
+    send_slices(lane);
   }
-  if (out.len) mw_redis_conn_write(conn, mw_buf_str(&out));
   mw_buf_deinit(&out);
 }
-
-static void flush_later(mw_redis_lane *lane);
 
 static void on_flush(void *arg) {
   mw_redis_lane *lane = arg;
@@ -64,8 +88,6 @@ static void on_flush(void *arg) {
     return;
   }
   flush(lane);
-  bool more = lane->conn && lane->conn->up && !mw_list_is_empty(&lane->waiting) && !mw_redis_conn_is_full(lane->conn);
-  if (more) flush_later(lane);
 }
 
 static void flush_later(mw_redis_lane *lane) {
@@ -89,8 +111,6 @@ static void fail_waiting(mw_redis_lane *lane, int status, const mw_err *err) {
 static void on_up(mw_redis_conn *conn, void *arg) {
   mw_redis_note_up(conn->redis);
   flush(arg);
-  mw_redis_lane *lane = arg;
-  if (!mw_list_is_empty(&lane->waiting)) flush_later(lane);
 }
 
 static void on_drain(mw_redis_conn *conn, void *arg) { flush_later(arg); }
@@ -107,6 +127,7 @@ static void on_down(mw_redis_conn *conn, int status, const mw_err *err, void *ar
   mw_err own = *err, why;
   bool was_up = conn->up_since_ms != 0;
   lane->conn = NULL;
+  lane->partial = NULL;
   if (lane->is_session) {
     lane->broken = true;
     if (!was_up) mw_redis_note_down(redis, status, &own);

@@ -89,6 +89,10 @@ static void deliver(mw_redis_conn *conn, mw_redis_reply *reply) {
     return;
   }
   mw_redis_request *request = front_of(conn);
+  if (request->is_partial) { // the lane is still writing it
+    shut(conn, MW_EPROTOCOL, "it answers a command before it has all of it");
+    return;
+  }
   request->got++;
   if (request->count > 1 && request->cb && conn->sink.arena == &request->arena) {
     if (!request->replies) request->replies = mw_arena_alloc(&request->arena, request->count * sizeof *request->replies);

@@ -37,7 +37,8 @@ struct mw_redis_request {
   size_t count, got;
   mw_redis_reply *replies; // of a pipeline, gathered in `arena`
   mw_arena arena;
-  size_t len;
+  size_t len, written; // written: of a large one
+  bool is_partial;     // … of which there is more to write
   char bytes[];
 };
 
@@ -76,6 +77,7 @@ struct mw_redis_lane {
   mw_redis *redis;
   mw_redis_conn *conn;
   mw_list waiting;
+  mw_redis_request *partial; // a large one that is sent in slices; already in the conn's `sent`
   bool flush_due, gone;
   bool is_session, broken; // a session's connection is not replaced
   mw_list node;            // of a session, in redis->idle

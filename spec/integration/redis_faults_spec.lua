@@ -33,6 +33,15 @@ local plugin = [[
     res:json(out)
   end)
   mw.get("/abandoned", { timeout = "100ms" }, function(_, res) mw.redis.call("DEBUG", "SLEEP", 0.3) end)
+  mw.get("/large", function(_, res) -- large and small ones at once
+    local text, jobs, wrong = ("x"):rep(20 * 1024 * 1024), {}, 0
+    for i = 1, 60 do
+      jobs[i] = i % 20 == 0 and function() return mw.redis.with({ timeout = "25s" }).set("large" .. i, text) end
+        or function() return mw.redis.with({ timeout = "25s" }).echo("OK") end
+    end
+    for _, value in pairs(mw.all(jobs)) do if value ~= "OK" then wrong = wrong + 1 end end
+    res:json { wrong = wrong, size = mw.redis.call("STRLEN", "large40"), deleted = mw.redis.del("large20", "large40", "large60") }
+  end)
   mw.get("/alive", function(_, res) res:text("yes") end)
 ]]
 
@@ -146,6 +155,14 @@ describe("a Redis that has bad days", function()
     local blocking, busy = { unpack(list, 1, 33) }, 0
     for _, one in ipairs(s:post("/all", { json = blocking }).json()) do if one.code == "busy" then busy = busy + 1 end end
     assert.equal(1, busy)
+  end)
+
+  case("sends large values between small ones", function()
+    assert.same({ wrong = 0, size = 20 * 1024 * 1024, deleted = 3 }, s:get("/large", { timeout = 30 }).json())
+    r:pause() -- nothing is read: what the sockets do not take waits, and is given up with the connection
+    assert.equal("timeout", s:post("/call?timeout=300ms", { json = { "SET", "large", ("y"):rep(900 * 1024) } }).json().code)
+    r:resume()
+    wait_back(s)
   end)
 
   case("answers a large reply, and refuses one beyond the limit", function()
@@ -306,6 +323,13 @@ describe("a server that is no Redis", function()
     assert.equal("one", out.value)
     local both = s:post("/pipeline", { json = { { "GET", "a" }, { "GET", "b" } } }).json()
     assert.same({ "x", "y" }, both.value)
+  end)
+
+  it("is no harm when it answers before it was asked in full", function()
+    fake = redis.fake(function() return PONG end)
+    s = start(('return { redis = { url = "%s", timeout = "500ms" } }'):format(fake.url))
+    assert.is_not_nil(s:get("/large", { timeout = 30 }).status)
+    assert.equal("yes", s:get("/alive").body)
   end)
 
   it("does not let us in while it loads", function()
