@@ -56,7 +56,7 @@ typedef struct mw_sqlite_conn {
 
 enum { MW_SQLITE_READ_ONLY_FILE = 1, MW_SQLITE_QUERY_ONLY = 2, MW_SQLITE_GUARDED = 4, MW_SQLITE_NORMAL = 8 };
 
-/** Opens a connection with our pragmas. `flags` as above. */
+/** Opens a connection with our pragmas. `flags` as above. A file that is not there is made, readable by its owner alone. */
 int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_err *err);
 void mw_sqlite_conn_close(mw_sqlite_conn *conn);
 /** Runs our own SQL (BEGIN …), which the guard does not look at. Returns SQLite's code. */

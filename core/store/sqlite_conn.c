@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -166,6 +168,18 @@ static void configure_conn(mw_sqlite_conn *conn, int flags) {
   sqlite3_set_authorizer(db, on_authorize, conn);
 }
 
+// SQLite makes files that everybody may read, and the folder may be one that others can enter. Made without opening it: closing a
+// descriptor of a database would drop the locks that this process has on it. Its log gets the same mode and owner; root makes it for the
+// user whose folder it is.
+static void make_private(const char *path) {
+  const char *slash = strrchr(path, '/');
+  struct stat st;
+  if (mknod(path, S_IFREG | 0600, 0) || geteuid() != 0 || !slash) return;
+  char *dir = mw_strndup(path, (size_t)(slash - path) + 1);
+  if (!stat(dir, &st) && st.st_uid != 0 && lchown(path, st.st_uid, st.st_gid)) unlink(path); // as if it had not been tried
+  mw_free(dir);
+}
+
 int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_err *err) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, configure);
@@ -174,6 +188,7 @@ int mw_sqlite_conn_open(mw_sqlite_conn *conn, const char *path, int flags, mw_er
   mw_map_init(&conn->cache);
   mw_list_init(&conn->recent);
   int mode = flags & MW_SQLITE_READ_ONLY_FILE ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  if (mode & SQLITE_OPEN_CREATE) make_private(path);
   int rc = sqlite3_open_v2(path, &conn->db, mode | SQLITE_OPEN_NOMUTEX, choose_vfs());
   if (rc == SQLITE_OK) {
     configure_conn(conn, flags);

@@ -163,6 +163,18 @@ describe("a data folder", function()
   end)
   after_each(function() posix.remove_dir(dir) end)
 
+  it("that others can enter holds databases that they cannot read", function()
+    assert.equal(0, os.execute(("mkdir -m 755 %s/open"):format(dir)))
+    local opened = server.start { data = dir .. "/open" }
+    opened:get("/livez")
+    opened:stop()
+    local pipe = io.popen(("stat -c '%%a %%n' %s/open/*.db"):format(dir))
+    local text = pipe:read "*a"
+    pipe:close()
+    assert.matches("600 [^\n]*moonwatch%.db", text)
+    assert.is_nil(text:find("644", 1, true), text)
+  end)
+
   it("that is a file is refused", function()
     posix.write_file(dir .. "/data", "")
     local code, text = serve(dir)
