@@ -219,7 +219,7 @@ describe("PostgreSQL on a bad network", function()
   case("runs what was claimed by a statement whose answer was lost", function()
     start("pg_claim=times=3", { ["p.lua"] = [[
       local mw = require "mw"
-      mw.workflow("later", { { name = "a", retries = 1, backoff = "1500ms", run = function(ctx)
+      mw.workflow("later", { { name = "a", retries = 1, backoff = "2100ms", run = function(ctx)
         if ctx.attempt == 1 then error("not yet") end
         return ctx.attempt
       end } })
