@@ -275,7 +275,7 @@ static const char claim_sql[] =
     "SELECT id, due_us FROM " S "executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2"
     " AND owner IN (SELECT epoch FROM dead) LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
     "due AS ("
-    "SELECT id, due_us FROM " S "executions WHERE status IN (1, 3) AND due_us <= " DB_NOW_US " + $4::bigint"
+    "SELECT id, due_us FROM " S "executions WHERE status IN (1, 3, 4) AND due_us <= " DB_NOW_US " + $4::bigint"
     " ORDER BY due_us, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
     // Queued by a node whose clock is ahead, or before the database's was set back: what waits for no time is always due.
     "early AS ("
@@ -298,7 +298,7 @@ static const char stop_dead_sql[] =
     " AND NOT EXISTS (SELECT 1 FROM " S "executions e WHERE e.status = 2 AND e.owner = n.epoch)";
 
 static const char next_due_sql[] =
-    "SELECT due_us FROM " S "executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1";
+    "SELECT due_us FROM " S "executions WHERE status IN (1, 3, 4) ORDER BY due_us LIMIT 1";
 
 mw_pg_node *mw_pg_node_new(mw_pg_writer *writer) {
   mw_pg_node *node = MW_NEW(mw_pg_node);

@@ -36,13 +36,13 @@ static const char *const texts[STATEMENTS] = {
     [ST_FIND_ENTRY] = "SELECT fence FROM journal WHERE execution = ?1 AND number = ?2",
     [ST_UPDATE] = "UPDATE executions SET status = ?2, owner = ?3, due_us = ?4, output = ?5, error = ?6, finished_us = ?7"
                   " WHERE id = ?1 AND fence = ?8 AND owner = ?9",
-    [ST_DUE] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status IN (1, 3) AND due_us <= ?1 ORDER BY due_us, id LIMIT ?2",
+    [ST_DUE] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status IN (1, 3, 4) AND due_us <= ?1 ORDER BY due_us, id LIMIT ?2",
     // Queued before the clock was set back: what waits for no time is always due. Those that are so by the clock were collected before.
     [ST_QUEUED] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 1 AND due_us > ?1 ORDER BY id LIMIT ?2",
     [ST_ORPHANS] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
-    [ST_SHIFT] = "UPDATE executions SET due_us = max(?1, due_us - ?2) WHERE status = 3 AND due_us > ?1",
+    [ST_SHIFT] = "UPDATE executions SET due_us = max(?1, due_us - ?2) WHERE status IN (3, 4) AND due_us > ?1 AND due_us < 9223372036854775807",
     [ST_TAKE] = "UPDATE executions SET status = 2, owner = ?2, fence = ?3, started_us = coalesce(started_us, ?4) WHERE id = ?1",
-    [ST_NEXT_DUE] = "SELECT due_us FROM executions WHERE status IN (1, 3) ORDER BY due_us LIMIT 1",
+    [ST_NEXT_DUE] = "SELECT due_us FROM executions WHERE status IN (1, 3, 4) ORDER BY due_us LIMIT 1",
     [ST_CODE] = "INSERT INTO code (hash, text, created_us) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     [ST_COUNT_CHANGE] = "INSERT INTO change_counters (app, last) VALUES (?1, 1)"
                         " ON CONFLICT (app) DO UPDATE SET last = last + 1 RETURNING last",

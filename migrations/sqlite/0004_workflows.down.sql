@@ -1,0 +1,24 @@
+-- A run that waits for a signal, or for a slot, is queued: the program before has no other way to go on with it.
+DROP TRIGGER executions_end;
+DROP TRIGGER executions_admit_new;
+DROP TRIGGER executions_admit;
+DROP TRIGGER signals_arrive;
+DROP TRIGGER executions_wait;
+UPDATE executions SET status = 1 WHERE status IN (4, 6);
+DROP INDEX executions_without_slot;
+DROP INDEX executions_blocked;
+DROP INDEX executions_group;
+DROP INDEX executions_parent;
+DROP INDEX executions_ready;
+DROP INDEX executions_due;
+CREATE INDEX executions_due ON executions (due_us, id) WHERE status IN (1, 3);
+DROP TABLE workflow_pauses;
+DROP TABLE workflow_groups;
+DROP TABLE signals;
+ALTER TABLE executions DROP COLUMN signalled;
+ALTER TABLE executions DROP COLUMN slot;
+ALTER TABLE executions DROP COLUMN group_slots;
+ALTER TABLE executions DROP COLUMN parent_key;
+ALTER TABLE executions DROP COLUMN waits;
+ALTER TABLE executions DROP COLUMN state;
+ALTER TABLE executions DROP COLUMN control;
