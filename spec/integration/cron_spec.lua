@@ -65,6 +65,14 @@ for _, engine in ipairs(engines) do
       s:restart()
       local before = #fired(s, "often")
       s:wait(function() return #fired(s, "often") >= before + 3 end, 20, "three more")
+      -- What the kill left claimed another look takes up after ten seconds.
+      s:wait(function()
+        local newest = fired(s, "often")[before + 3].scheduled_at
+        for _, tick in ipairs(ticks(s, "often")) do
+          if tick.status == "claimed" and tick.scheduled_at < newest then return false, tick.scheduled_at .. " is claimed" end
+        end
+        return true
+      end, 50, "the tick that was dealt with at the kill")
       local list, seen = fired(s, "often"), {}
       for i, tick in ipairs(list) do
         assert.is_nil(seen[tick.scheduled_at])
