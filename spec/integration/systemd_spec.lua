@@ -89,6 +89,8 @@ describe("under systemd", function()
     local said = pipe:read("*a")
     pipe:close()
     assert.matches("code 0", said, 1, true)
+    for path in posix.read_file("docs/operation.md"):gmatch("/var/log/(%w+)/") do assert.matches("\nLogsDirectory=" .. path, unit) end
+    for path in posix.read_file("docs/operation.md"):gmatch("/run/(%w+)/") do assert.matches("\nRuntimeDirectory=" .. path, unit) end
     for line in said:gmatch("[^\n]+") do assert.is_nil(line:find("moonwatch.service", 1, true), line) end
   end)
 end)
