@@ -90,7 +90,7 @@ local cases = {
   { "listening to the world without a token", function() return run(nil, "serve", "--listen", "0.0.0.0:9400") end },
   { "a port that is taken", function() return run(nil, "serve", "--listen", "127.0.0.1:" .. s.port) end },
   { "a data folder that another server uses", function()
-    return plain(config('return { drain_timeout = "50ms" }', "serve", "--no-supervisor", "--listen", "127.0.0.1:0", "--data", s.data))
+    return plain(config('return { drain_timeout = "1s" }', "serve", "--no-supervisor", "--listen", "127.0.0.1:0", "--data", s.data))
   end },
   { "a database address that is none", function() return run(nil, "migrate", "status", "--database", "mysql://localhost/x") end },
   { "no plugins folder", function() return run(nil, "check", "--plugins", "plugin") end },
