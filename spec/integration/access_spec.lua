@@ -330,6 +330,22 @@ describe("a session behind a proxy that speaks TLS", function()
   end)
 end)
 
+describe("guessing login links", function()
+  it("from one address keeps nobody else out", function()
+    local s = server.start { config = 'return { token = "' .. ("t"):rep(32) .. '", http = { trusted_proxies = { "127.0.0.1" } } }', args = { "--workers", "1" } }
+    local function try(ip, code) return s:get("/ops/login?code=" .. code, { headers = { ["x-forwarded-for"] = ip } }).status end
+    local code = select(2, server.command { "login", "--data", s.data }):match("code=(%S+)")
+    s:wait(function() -- within one second
+      for _ = 1, 30 do
+        if try("203.0.113.9", "mw_ll_guess") == 429 then return try("198.51.100.7", "mw_ll_guess") == 403 end
+      end
+    end, 10, "one to be refused and another not")
+    for _ = 1, 30 do try("203.0.113.9", "mw_ll_guess") end
+    assert.equal(303, try("198.51.100.7", code))
+    s:stop()
+  end)
+end)
+
 describe("keys while PostgreSQL is away", function()
   it("go on for those that were known, and let nobody else in", function()
     local postgres = require "support.postgres"

@@ -15,7 +15,8 @@ local time = require("mw.api.steps").time
 local M = {}
 
 local PATHS = { "/ops", "/api/v1" }
-local MAX_MISSES = 20 -- a second and worker
+-- A second and worker: what one address may try, so that it does not keep others out, and all of them together.
+local MAX_MISSES, MAX_ALL_MISSES = 20, 200
 
 -- ---- links ----
 
@@ -50,26 +51,27 @@ local function set_cookies(req, res, value, max_age)
   end
 end
 
-local second, misses = 0, 0
+local second, all_misses, misses = 0, 0, {} -- the last by address
 
-local function note_miss()
+local function note_miss(req)
   local now = math.floor(runtime.mono())
-  if now ~= second then second, misses = now, 0 end
-  misses = misses + 1
+  if now ~= second then second, all_misses, misses = now, 0, {} end
+  all_misses, misses[req.ip] = all_misses + 1, (misses[req.ip] or 0) + 1
 end
 
-local function check_misses()
-  if second == math.floor(runtime.mono()) and misses >= MAX_MISSES then
+local function check_misses(req)
+  if second ~= math.floor(runtime.mono()) then return end
+  if all_misses >= MAX_ALL_MISSES or (misses[req.ip] or 0) >= MAX_MISSES then
     errors.throw("rate_limited", "too many wrong login links were tried; wait a second", { status = 429 })
   end
 end
 
 local function login(req, res)
   if req.method ~= "GET" then return res:status(204):text "" end -- a look is no visit
-  check_misses()
+  check_misses(req)
   local text = sessions.begin(tostring(req.query.code or ""))
   if not text then
-    note_miss()
+    note_miss(req)
     return page.send(res:status(403), "The link is not valid", "<p>It was used already, is older than 10 minutes, or was cut short.</p>"
       .. "<p>Run <code>moonwatch login</code> where the server runs, and open the link it prints.</p>")
   end
