@@ -85,7 +85,7 @@ static int take_port(mw_redis_target *target, mw_str text, mw_err *err) {
 static bool is_host(mw_str text) {
   if (!text.len || text.len > MAX_HOST) return false;
   for (size_t i = 0; i < text.len; i++)
-    if (!isalnum((unsigned char)text.ptr[i]) && !strchr(".-_:", text.ptr[i])) return false;
+    if (!isalnum((unsigned char)text.ptr[i]) && (!text.ptr[i] || !strchr(".-_:", text.ptr[i]))) return false;
   return true;
 }
 

@@ -38,7 +38,7 @@ describe("a Redis URL", function()
   local refused = {
     "", "localhost", "http://h", "redis://", "redis://h:0", "redis://h:65536", "redis://h:x", "redis://h/x", "redis://h/-1", "redis://h?tls=1",
     "redis://h?db=70000", "redis://user@h", "redis://u:%zz@h", "redis://u:%0@h", "redis://u:%00@h", "redis://[::1", "redis://[::1]x", "redis://h h",
-    "unix://relative", "unix:///" .. ("x"):rep(200), "redis://" .. ("x"):rep(300),
+    "redis://h\0x", "unix://relative", "unix:///" .. ("x"):rep(200), "redis://" .. ("x"):rep(300),
   }
   it("is refused when malformed, without being shown", function()
     for _, url in ipairs(refused) do
