@@ -17,8 +17,11 @@ static void on_line(mw_doctor_level level, const char *what, const char *text, v
   report *r = arg;
   r->counts[level]++;
   if (!r->json) {
-    printf("%-5s %-21s %s\n", names[level], what, text);
+    mw_buf plain = MW_BUF_INIT; // servers say some of it
+    mw_buf_add_plain(&plain, mw_str_from(text), " ");
+    printf("%-5s %-21s %s\n", names[level], what, mw_buf_cstr(&plain));
     fflush(stdout); // a slow check should not hide the ones before
+    mw_buf_deinit(&plain);
     return;
   }
   mw_buf_printf(&r->lines, "%s\n  {\"level\": \"%s\", \"check\": ", r->lines.len ? "," : "", names[level]);

@@ -46,6 +46,14 @@ describe("doctor", function()
     return dir .. "/data/moonwatch.db"
   end
 
+  it("shows what a server says so that it cannot steer the terminal", function()
+    local fake = require("support.redis").fake(function() return "-ERR \27[2Jgone\r\n" end)
+    local _, text = server.command({ "doctor", "--listen", "127.0.0.1:0" }, { dir = dir, timeout = 40, env = { REDIS_URL = fake.url } })
+    fake.stop()
+    assert.matches("\\x1b[2Jgone", text, 1, true)
+    assert.is_nil(text:find("\27", 1, true))
+  end)
+
   it("finds nothing wrong with a fresh project, and leaves nothing in it", function()
     local code, by = examine()
     assert.equal(0, code)
