@@ -23,6 +23,11 @@ local plugin = [[
     answer(res, function() return mw.redis[ask.name](unpack(ask.args)) end)
   end)
 
+  mw.get("/unmindful", function(_, res)
+    mw.redis.rpush("a list", 1)
+    res:text(mw.redis.get("a list"))
+  end)
+
   mw.get("/values", function(_, res)
     mw.redis.set("bytes", "a\0\r\n\255")
     mw.redis.call("HSET", "hash", "name", "Ann", "age", 7)
@@ -108,6 +113,13 @@ describe("mw.redis", function()
   before_each(function() if r then r:command("FLUSHALL") end end)
 
   local function call(...) return s:post("/call", { json = { argv = { ... } } }).json() end
+
+  case("is no client's fault when it refuses", function()
+    assert.equal(500, s:get("/unmindful").status)
+    r:command("ACL", "SETUSER", "default", "-rpush")
+    assert.equal(500, s:get("/unmindful").status)
+    r:command("ACL", "SETUSER", "default", "+rpush")
+  end)
 
   case("keeps bytes, numbers, nil and lists what they are", function()
     local v = s:get("/values").json()

@@ -33,9 +33,13 @@ local titles = {
   [503] = "Service Unavailable", [504] = "Gateway Timeout",
 }
 
+-- What Redis refuses is the program's affair, whatever its code says of the command: no client could mend it.
+local function status_of_redis(err) return (err.code == "unavailable" or err.code == "busy") and 503 or 500 end
+
 --- The status an error is answered with.
 function M.status_of(err)
   local status = err.status
+  if err.redis and status == nil then return status_of_redis(err) end
   -- A status that another server gave (http_status) is not ours to pass on.
   if type(status) == "number" and status >= 400 and status <= 599 and err.code ~= "http_status" then return status end
   return statuses[err.code] or 500

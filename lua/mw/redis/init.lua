@@ -96,6 +96,7 @@ end
 
 local function raise(err, what)
   if err.code == "invalid" and not err.redis then err.message = what .. ": " .. err.message end
+  if err.code == "denied" then err.status = 500 end -- to us, not to the client whose request this is
   errors.raise(err)
 end
 
