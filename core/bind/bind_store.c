@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "bind/host.h"
+#include "bind/store_more.h"
 #include "bind/store_op.h"
 #include "bind/store_values.h"
 #include "store/databases.h"
@@ -217,6 +218,7 @@ static int open_module(lua_State *L) {
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   luaL_register(L, NULL, mw_store_run_functions);
+  luaL_register(L, NULL, mw_store_signal_functions);
   return 1;
 }
 

@@ -33,6 +33,7 @@ typedef struct mw_store_op {
   size_t count;
   int64_t next_due_us;
   struct tx_box *box; /**< Of store_tx.c. */
+  int control;      /**< Of an append with more. */
   bool *delivered;    /**< Set once the task has the answer; what it does not get to know of must not stay its own. */
 } mw_store_op;
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bind/host.h"
+#include "bind/store_more.h"
 #include "bind/store_op.h"
 #include "bind/store_values.h"
 #include "state/late.h"
@@ -60,9 +61,11 @@ static int l_create(lua_State *L) {
   mw_store_client *client = mw_store_check_client(L);
   mw_write write = {
       .kind = MW_WRITE_CREATE, .id = mw_id_new(), .now_us = mw_clock_wall_us(), .workflow = mw_store_check_str(L, 1), .input = mw_store_opt_str(L, 2),
-      .bundle = mw_store_opt_str(L, 3), .seed = mw_store_opt_str(L, 4), .status = (mw_status)luaL_checkint(L, 5), .due_us = (int64_t)luaL_optnumber(L, 6, 0),
+      .bundle = mw_store_opt_str(L, 3), .seed = mw_store_opt_str(L, 4), .status = (mw_status)luaL_checkint(L, 5), .due_us = mw_store_opt_us(L, 6),
       .external_id = mw_store_opt_str(L, 7), .key = mw_store_opt_str(L, 8), .request_hash = mw_store_opt_str(L, 9), .app = mw_store_opt_str(L, 10),
       .api_level = luaL_optint(L, 11, 1)};
+  mw_write_more more;
+  if (mw_store_read_more(L, 12, &more, &write.id)) write.more = &more;
   write.fence = write.status == MW_STATUS_RUNNING ? 1 : 0;
   mw_task_check_yieldable(L, "mw.trigger");
   create_op *create = MW_NEW(create_op);
@@ -73,12 +76,30 @@ static int l_create(lua_State *L) {
   return mw_store_op_suspend(L, &create->op, mw_store_write(client, &write, on_created, create));
 }
 
+static int push_appended(lua_State *L, void *arg) {
+  mw_store_op *op = arg;
+  int count = mw_store_op_push_true(L, op);
+  if (op->status || op->control == 0) return count;
+  lua_pushinteger(L, op->control);
+  return 2;
+}
+
+static void on_appended_more(int status, const mw_id *existing, const mw_err *err, void *arg) {
+  mw_store_op *op = arg;
+  op->status = status;
+  op->err = err;
+  mw_store_op_finish(op, push_appended);
+}
+
 static int l_append(lua_State *L) {
   mw_store_client *client = mw_store_check_client(L);
   mw_write write = {
       .kind = MW_WRITE_APPEND, .id = mw_store_check_id(L, 1), .fence = (int64_t)luaL_checknumber(L, 2), .number = (int64_t)luaL_checknumber(L, 3),
-      .data = mw_store_opt_str(L, 4), .status = (mw_status)luaL_optint(L, 5, 0), .due_us = (int64_t)luaL_optnumber(L, 6, 0), .output = mw_store_opt_str(L, 7),
+      .data = mw_store_opt_str(L, 4), .status = (mw_status)luaL_optint(L, 5, 0), .due_us = mw_store_opt_us(L, 6), .output = mw_store_opt_str(L, 7),
       .error = mw_store_opt_str(L, 8), .patience_ms = mw_store_opt_ms(L, 9), .now_us = mw_clock_wall_us()};
+  mw_write_more more;
+  mw_id unused;
+  if (mw_store_read_more(L, 10, &more, &unused)) write.more = &more;
   mw_task *task = mw_task_current(L);
   if (!task || mw_task_is_cancelled(task)) {
     write.unattended = true;
@@ -88,6 +109,10 @@ static int l_append(lua_State *L) {
     return 1;
   }
   mw_store_op *op = mw_store_op_start(L, "a journal row");
+  if (write.more) {
+    more.control = &op->control;
+    return mw_store_op_suspend(L, op, mw_store_write(client, &write, on_appended_more, op));
+  }
   return mw_store_op_suspend(L, op, mw_store_write(client, &write, mw_store_op_on_written, op));
 }
 
@@ -135,6 +160,16 @@ static void push_claimed(lua_State *L, const mw_claimed *row) {
   set_str(L, "bundle", row->bundle);
   set_str(L, "seed", row->seed);
   set_str(L, "app", row->app);
+  if (row->priority) set_number(L, "priority", row->priority);
+  if (row->control) set_number(L, "control", row->control);
+  if (row->group.len) set_str(L, "group", row->group);
+  if (row->parent_key.len) set_str(L, "parent_key", row->parent_key);
+  if (row->tags.len) set_str(L, "tags", row->tags);
+  if (row->state.len) set_str(L, "state", row->state);
+  if (!row->has_parent) return;
+  mw_id_format(&row->parent, text);
+  lua_pushlstring(L, text, MW_ID_TEXT - 1);
+  lua_setfield(L, -2, "parent");
 }
 
 static int push_claim(lua_State *L, void *arg) {

@@ -41,6 +41,28 @@ mw_status mw_status_parse(mw_str name);
 
 typedef enum mw_write_kind { MW_WRITE_CREATE, MW_WRITE_APPEND } mw_write_kind;
 
+/** What a write has beyond that of a plain run. What it says is done in the commit of the write. */
+typedef struct mw_write_more {
+  /* CREATE */
+  mw_str group;      /**< Empty: none. At most `group_slots` runs of an app, workflow and group have begun and not ended at a time. Such a
+                          run is QUEUED or SLEEPING, never RUNNING; without a slot it is BLOCKED until the end of another gives it one, by
+                          priority and age. */
+  int group_slots;   /**< At least 1. The newest number said holds for the group. */
+  int priority;      /**< Higher first, among the runs of a workflow; -100 to 100. */
+  mw_str tags;       /**< JSON, or empty. */
+  bool has_parent;
+  mw_id parent;
+  mw_str parent_key; /**< Not empty: the end of this run is a signal "$child:KEY" to the parent, with {"status", "output", "error"}. */
+  bool own_id;       /**< The id was made before: creating it twice is MW_EEXISTS. */
+
+  /* APPEND */
+  mw_str state;      /**< JSON that `ctx:set` shows; empty: as it was. */
+  mw_str waits;      /**< With WAITING: the names of the signals that end it, "\nNAME\nNAME\n". One that is there already ends it at
+                          once: it is QUEUED. */
+  mw_str take;       /**< Ids of the signals that the row consumes, "ID\nID"; it needs a row. */
+  int *control;      /**< Not NULL: set to the row's `control` before the callback is called; must live until then. */
+} mw_write_more;
+
 typedef struct mw_write {
   mw_write_kind kind;
   mw_id id;
@@ -68,6 +90,7 @@ typedef struct mw_write {
   int64_t patience_ms; /**< 0: 60 s. */
   bool unattended;     /**< Nobody is there to try again: on both engines it is kept, and sent again, while the database is away or its
                             disk fails, for a day or until the client closes. */
+  const mw_write_more *more; /**< NULL: a plain run's. Copied. */
 } mw_write;
 
 /** status 0: committed. CREATE: MW_EEXISTS: it was there already with the same request, `existing` is its id; MW_ECONFLICT: there
@@ -96,12 +119,19 @@ typedef struct mw_claimed {
   int api_level;
   bool interrupted; /**< It was running when its owner went away. */
   mw_str app, workflow, input, bundle, seed;
+  int control;      /**< What an operator wants: 0 nothing, 1 pause, 2 cancel, 3 cancel with undo. */
+  int priority;
+  bool has_parent;
+  mw_id parent;
+  mw_str group, parent_key, tags, state; /**< Empty: none. */
 } mw_claimed;
 
 typedef void (*mw_claim_cb)(int status, const mw_claimed *list, size_t count, int64_t next_due_us, const mw_err *err, void *arg);
 
-/** Claims up to `limit` executions that are due (queued or sleeping) or orphaned, oldest due first, in one durable conditional
- *  update. `next_due_us`: when the next one becomes due (INT64_MAX: none known). */
+/** Claims up to `limit` executions that are due (queued, sleeping or waiting) or orphaned, in one durable conditional update. Workflows
+ *  get equal shares of it. In a workflow the highest priority comes first, then what is due longest; a run counts one priority more for
+ *  every minute that it is due. What is paused is left. `next_due_us`: when to claim again (INT64_MAX: nothing is known to become
+ *  due). */
 int mw_store_claim(mw_store_client *client, int64_t now_us, int limit, mw_claim_cb cb, void *arg);
 
 /** Stores code by content: bundle manifest and sources; what is there already stays. Durable before it answers. */

@@ -10,9 +10,10 @@
 /* ---- members ---- */
 
 /** Lists the strings of a write; the same places in the original and in its copy. */
-static int strings_of(mw_write *w, mw_str **list) {
-  mw_str *all[] = {&w->app,    &w->workflow, &w->external_id, &w->key,    &w->request_hash, &w->input,
-                   &w->bundle, &w->seed,     &w->data,        &w->output, &w->error};
+static int strings_of(mw_write *w, mw_write_more *more, mw_str **list) {
+  mw_str *all[] = {&w->app,    &w->workflow, &w->external_id, &w->key,    &w->request_hash,  &w->input,
+                   &w->bundle, &w->seed,     &w->data,        &w->output, &w->error,         &more->group,
+                   &more->tags, &more->state, &more->waits,   &more->take, &more->parent_key};
   memcpy(list, all, sizeof all);
   return (int)(sizeof all / sizeof all[0]);
 }
@@ -20,8 +21,10 @@ static int strings_of(mw_write *w, mw_str **list) {
 mw_pg_member *mw_pg_member_new(const mw_write *write, mw_write_cb cb, void *arg) {
   mw_write copy = *write;
   if (copy.app.len == 0) copy.app = MW_STR("default");
-  mw_str *list[16];
-  int count = strings_of(&copy, list);
+  mw_write_more more = {0};
+  if (write->more) more = *write->more;
+  mw_str *list[24];
+  int count = strings_of(&copy, &more, list);
   size_t bytes = 0;
   for (int i = 0; i < count; i++) bytes += list[i]->len;
   mw_pg_member *m = mw_alloc(sizeof *m + bytes);
@@ -34,6 +37,8 @@ mw_pg_member *mw_pg_member_new(const mw_write *write, mw_write_cb cb, void *arg)
     at += list[i]->len;
   }
   m->w = copy;
+  m->more = more;
+  m->w.more = write->more ? &m->more : NULL;
   m->cb = cb;
   m->arg = arg;
   m->bytes = sizeof *m + bytes;
@@ -89,16 +94,28 @@ static void bind_arrays(mw_pg_binds *binds, mw_pg_batch *batch, int first, int l
 
 enum {
   C_ID, C_APP, C_WORKFLOW, C_EXTERNAL, C_STATUS, C_FENCE, C_DUE, C_BUNDLE, C_LEVEL, C_SEED, C_INPUT, C_HASH,
-  C_CREATED, C_KEY, K_APP, K_KEY, K_ID, K_HASH, K_CREATED
+  C_CREATED, C_KEY, C_GROUP, C_SLOTS, C_PRIORITY, C_TAGS, C_PARENT, C_PARENT_KEY, K_APP, K_KEY, K_ID, K_HASH, K_CREATED
 };
 
 static void start_create(mw_pg_batch *b) {
   static const uint32_t oids[] = {MW_PG_UUID, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8,
                                   MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT,
                                   MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT,
-                                  MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
+                                  MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT,
+                                  MW_PG_TEXT, MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
   for (int i = 0; i <= K_CREATED; i++) start(b, i, oids[i]);
-  b->named = false;
+  b->named = b->more = false;
+}
+
+static void add_more_of_create(mw_pg_array *a, const mw_write_more *more) {
+  char parent[MW_ID_TEXT] = "";
+  if (more->has_parent) mw_id_format(&more->parent, parent);
+  mw_pg_array_add_text_or_null(&a[C_GROUP], more->group);
+  mw_pg_array_add_i64(&a[C_SLOTS], more->group_slots);
+  mw_pg_array_add_i64(&a[C_PRIORITY], more->priority);
+  mw_pg_array_add_text_or_null(&a[C_TAGS], more->tags);
+  mw_pg_array_add_text_or_null(&a[C_PARENT], mw_str_from(parent));
+  mw_pg_array_add_text_or_null(&a[C_PARENT_KEY], more->parent_key);
 }
 
 static void add_create(mw_pg_batch *b, const mw_write *w) {
@@ -129,17 +146,22 @@ static void add_create(mw_pg_batch *b, const mw_write *w) {
 static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members,
                         int count, mw_pg_op *op) {
   start_create(b);
-  for (int i = 0; i < count; i++) add_create(b, &members[i]->w);
+  for (int i = 0; i < count; i++) {
+    add_create(b, &members[i]->w);
+    if (members[i]->w.more) b->more = true;
+  }
+  for (int i = 0; b->more && i < count; i++) add_more_of_create(b->arrays, &members[i]->more);
   mw_pg_binds *insert = &b->binds[b->named ? 1 : 0];
   mw_pg_bind_i64(insert, epoch);
   bind_arrays(insert, b, C_ID, b->named ? C_KEY : C_CREATED);
+  if (b->more) bind_arrays(insert, b, C_GROUP, C_PARENT_KEY);
   if (!b->named) {
-    add_stmt(op, sql->create, insert);
+    add_stmt(op, b->more ? sql->create_more : sql->create, insert);
     return;
   }
   bind_arrays(&b->binds[0], b, K_APP, K_CREATED);
   add_stmt(op, sql->take_keys, &b->binds[0]);
-  add_stmt(op, sql->create_named, insert);
+  add_stmt(op, b->more ? sql->create_named_more : sql->create_named, insert);
   const char *finds[] = {sql->point_keys, sql->find_named};
   for (int i = 0; i < 2; i++) {
     bind_arrays(&b->binds[2 + i], b, C_ID, C_EXTERNAL);
@@ -149,8 +171,43 @@ static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
 }
 
 enum {
-  A_ID, A_FENCE, A_NUMBER, A_AT, A_DATA, A_STATUS, A_DUE, A_OUTPUT, A_ERROR
+  A_ID, A_FENCE, A_NUMBER, A_AT, A_DATA, A_STATUS, A_DUE, A_OUTPUT, A_ERROR, A_STATE, A_WAITS,
+  T_ID, T_SIGNAL
 };
+
+static void add_taken(mw_pg_batch *b, const mw_write *w) {
+  for (mw_str rest = w->more->take; rest.len;) {
+    const char *end = memchr(rest.ptr, '\n', rest.len);
+    mw_str id = mw_str_of(rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len);
+    rest = end ? mw_str_of(end + 1, rest.len - id.len - 1) : MW_STR("");
+    mw_pg_array_add_id(&b->arrays[T_ID], &w->id);
+    mw_pg_array_add_text(&b->arrays[T_SIGNAL], id);
+  }
+}
+
+/** What is taken stands in a statement before, because the triggers of a status look at what is left. */
+static void fill_append_more(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
+  start(b, A_STATE, MW_PG_TEXT);
+  start(b, A_WAITS, MW_PG_TEXT);
+  start(b, T_ID, MW_PG_UUID);
+  start(b, T_SIGNAL, MW_PG_TEXT);
+  for (int i = 0; i < count; i++) {
+    mw_pg_array_add_text_or_null(&b->arrays[A_STATE], members[i]->more.state);
+    mw_pg_array_add_text_or_null(&b->arrays[A_WAITS], members[i]->more.waits);
+    if (members[i]->w.more) add_taken(b, &members[i]->w);
+  }
+  bind_arrays(&b->binds[0], b, A_STATE, A_WAITS);
+  if (b->arrays[T_ID].count) {
+    mw_pg_binds *binds = &b->binds[1];
+    mw_pg_bind_i64(binds, epoch);
+    bind_arrays(binds, b, A_ID, A_FENCE);
+    bind_arrays(binds, b, T_ID, T_SIGNAL);
+    mw_pg_bind_i64(binds, members[0]->w.now_us);
+    add_stmt(op, sql->take_signals, binds);
+    b->append = 1;
+  }
+  add_stmt(op, sql->append_more, &b->binds[0]);
+}
 
 static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members,
                         int count, mw_pg_op *op) {
@@ -158,8 +215,10 @@ static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
                                   MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT};
   for (int i = 0; i <= A_ERROR; i++) start(b, i, oids[i]);
   mw_pg_array *a = b->arrays;
+  b->more = false;
   for (int i = 0; i < count; i++) {
     const mw_write *w = &members[i]->w;
+    if (w->more) b->more = true;
     mw_pg_array_add_id(&a[A_ID], &w->id);
     mw_pg_array_add_i64(&a[A_FENCE], w->fence);
     mw_pg_array_add_i64(&a[A_NUMBER], w->number);
@@ -172,7 +231,9 @@ static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
   }
   mw_pg_bind_i64(&b->binds[0], epoch);
   bind_arrays(&b->binds[0], b, A_ID, A_ERROR);
-  add_stmt(op, sql->append, &b->binds[0]);
+  b->append = 0;
+  if (b->more) fill_append_more(b, sql, epoch, members, count, op);
+  else add_stmt(op, sql->append, &b->binds[0]);
 }
 
 void mw_pg_batch_fill(mw_pg_batch *batch, mw_write_kind kind, const mw_pg_batch_sql *sql, int64_t epoch,
@@ -221,7 +282,9 @@ static mw_pg_member *find(mw_pg_member **members, int count, const PGresult *res
 static void take_written(mw_pg_member **members, int count, const PGresult *result) {
   for (int row = 0; row < PQntuples(result); row++) {
     mw_pg_member *m = find(members, count, result, row);
-    if (m) m->outcome = 0;
+    if (!m) continue;
+    m->outcome = 0;
+    if (PQnfields(result) > 1) m->control = atoi(PQgetvalue(result, row, 1));
   }
 }
 
@@ -237,9 +300,9 @@ static void take_existing(mw_pg_member **members, int count, const PGresult *res
 
 void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count,
                       const PGresult *result) {
-  if (kind == MW_WRITE_APPEND || stmt == (batch->named ? 1 : 0))
+  if (stmt == (kind == MW_WRITE_APPEND ? batch->append : batch->named ? 1 : 0))
     take_written(members, count, result);
-  else if (batch->named && stmt == 3)
+  else if (kind == MW_WRITE_CREATE && batch->named && stmt == 3)
     take_existing(members, count, result);
 }
 

@@ -14,12 +14,14 @@ typedef struct mw_pg_writer mw_pg_writer;
 /** A write with its strings copied behind it; one allocation. */
 typedef struct mw_pg_member {
   mw_list node;
-  mw_write w;
+  mw_write w; /**< `more` points to the next. */
+  mw_write_more more;
   mw_write_cb cb;
   void *arg;
   uint64_t sequence;
   int64_t queued_ms, until_ms;
   size_t bytes;
+  int control; /**< Of an append with more: the row's. */
   int outcome; /**< Of the group under way: MW_ESTALE until it came back. */
   mw_id existing;
 } mw_pg_member;
@@ -37,18 +39,20 @@ void mw_pg_names_deinit(mw_pg_names *names);
 bool mw_pg_names_add(mw_pg_names *names, const mw_write *write);
 
 typedef struct mw_pg_batch_sql {
-  char *create, *take_keys, *create_named, *point_keys, *find_named, *append, *check, *release, *release_claims;
+  char *create, *create_more, *take_keys, *create_named, *create_named_more, *append_more, *take_signals, *point_keys, *find_named, *append, *check, *release, *release_claims;
 } mw_pg_batch_sql;
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer);
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql);
 
-#define MW_PG_BATCH_ARRAYS 24
+#define MW_PG_BATCH_ARRAYS 32
 
 /** What a group under way holds; used again for the next one. */
 typedef struct mw_pg_batch {
   mw_pg_array arrays[MW_PG_BATCH_ARRAYS];
   mw_pg_binds binds[MW_PG_STMTS_MAX];
   bool named; /**< Some member has a key or an external id. */
+  bool more;  /**< Some member is not a plain run's. */
+  int append; /**< Which statement appends. */
 } mw_pg_batch;
 void mw_pg_batch_deinit(mw_pg_batch *batch);
 

@@ -56,6 +56,28 @@ static const char find_named[] =
     " LEFT JOIN " S "executions x ON " SAME_EXTERNAL
     " WHERE k.execution IS NOT NULL OR x.id IS NOT NULL";
 
+#define MORE_COLUMNS "group_key, group_slots, priority, tags, parent, parent_key"
+#define CREATE_MORE                                                                                            \
+  "INSERT INTO " S "executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle,"         \
+  " api_level, journal_version, seed, input, request_hash, created_us, started_us, " MORE_COLUMNS ")"          \
+  " SELECT i.id, i.app, i.workflow, i.external_id, i.status, CASE WHEN i.status = 2 THEN $1::bigint END,"      \
+  " i.fence, i.due_us, i.bundle, i.api_level, 1, i.seed, i.input, i.request_hash, i.created_us,"               \
+  " CASE WHEN i.status = 2 THEN i.created_us END, i.group_key, nullif(i.group_slots, 0), i.priority, i.tags,"  \
+  " i.parent::uuid, i.parent_key"                                                                              \
+  " FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],"     \
+  " $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[]"
+
+static const char create_more[] =
+    CREATE_MORE ", $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[])"
+    " AS i(" COLUMNS ", " MORE_COLUMNS ") ON CONFLICT DO NOTHING RETURNING id";
+
+static const char create_named_more[] =
+    CREATE_MORE ", $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], $21::text[])"
+    " AS i(" COLUMNS ", key, " MORE_COLUMNS ")"
+    " WHERE i.key IS NULL OR EXISTS"
+    " (SELECT 1 FROM " S "idempotency k WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id)"
+    " ORDER BY i.external_id, i.id ON CONFLICT DO NOTHING RETURNING id";
+
 // `held` are the members whose execution this owner and fence still have, locked in the order of their ids. Only those are
 // written; a member whose journal row was there already writes nothing more (its first try did). No two of these are
 // joined but by an index, so that a group costs what its members cost: an IN beside an OR is looked up in a hash table.
@@ -79,6 +101,39 @@ static const char append[] =
     " FROM held h WHERE e.id = h.id AND h.status > 0 AND " WRITTEN ") "
     "SELECT h.id FROM held h WHERE " WRITTEN;
 
+// The same with what a run that waits or shows a state has beyond that.
+static const char append_more[] =
+    "WITH held AS MATERIALIZED ("
+    "SELECT i.*, e.control FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],"
+    " $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[])"
+    " AS i(id, fence, number, at_us, data, status, due_us, output, error, state, waits)"
+    " JOIN " S "executions e ON e.id = i.id WHERE e.owner = $1::bigint AND e.fence = i.fence"
+    " ORDER BY e.id FOR NO KEY UPDATE OF e), "
+    "written AS ("
+    "INSERT INTO " S "journal (execution, number, fence, at_us, data)"
+    " SELECT id, number, fence, at_us, data FROM held WHERE number > 0"
+    " ON CONFLICT DO NOTHING RETURNING execution AS id), "
+    "shown AS ("
+    "UPDATE " S "executions e SET state = h.state"
+    " FROM held h WHERE e.id = h.id AND h.status = 0 AND h.state IS NOT NULL AND " WRITTEN "), "
+    "moved AS ("
+    "UPDATE " S "executions e SET status = h.status, owner = CASE WHEN h.status = 2 THEN e.owner END,"
+    " due_us = h.due_us, output = h.output, error = h.error, state = coalesce(h.state, e.state),"
+    " waits = CASE WHEN h.status = 4 THEN h.waits ELSE e.waits END,"
+    " finished_us = CASE WHEN h.status >= 8 THEN h.at_us END"
+    " FROM held h WHERE e.id = h.id AND h.status > 0 AND " WRITTEN ") "
+    "SELECT h.id, h.control FROM held h WHERE " WRITTEN;
+
+// Behind the fence as well, and its locks in the same order.
+static const char take_signals[] =
+    "WITH held AS MATERIALIZED ("
+    "SELECT e.id FROM unnest($2::uuid[], $3::bigint[]) AS i(id, fence)"
+    " JOIN " S "executions e ON e.id = i.id WHERE e.owner = $1::bigint AND e.fence = i.fence"
+    " ORDER BY e.id FOR NO KEY UPDATE OF e) "
+    "UPDATE " S "signals s SET taken_us = $6::bigint, data = NULL"
+    " FROM unnest($4::uuid[], $5::text[]) AS t(execution, id) JOIN held h ON h.id = t.execution"
+    " WHERE s.execution = t.execution AND s.id = t.id AND s.taken_us IS NULL";
+
 static const char check[] =
     "SELECT i.id FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(id, fence, number, status)"
     " WHERE CASE WHEN i.number > 0 THEN EXISTS (SELECT 1 FROM " S "journal j"
@@ -99,6 +154,10 @@ static const char release_claims[] =
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
   *sql = (mw_pg_batch_sql){
       .create = mw_pg_writer_sql(writer, create),
+      .create_more = mw_pg_writer_sql(writer, create_more),
+      .create_named_more = mw_pg_writer_sql(writer, create_named_more),
+      .append_more = mw_pg_writer_sql(writer, append_more),
+      .take_signals = mw_pg_writer_sql(writer, take_signals),
       .take_keys = mw_pg_writer_sql(writer, take_keys),
       .create_named = mw_pg_writer_sql(writer, create_named),
       .point_keys = mw_pg_writer_sql(writer, point_keys),
@@ -111,7 +170,7 @@ void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
 }
 
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
-  char *all[] = {sql->create, sql->take_keys, sql->create_named, sql->point_keys,    sql->find_named,
+  char *all[] = {sql->create_more, sql->create_named_more, sql->append_more, sql->take_signals, sql->create, sql->take_keys, sql->create_named, sql->point_keys,    sql->find_named,
                  sql->append, sql->check,     sql->release,      sql->release_claims};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
   *sql = (mw_pg_batch_sql){0};

@@ -19,5 +19,5 @@ static int64_t ahead_us(const mw_pg_clock *clock) {
   return llabs(ahead) < APART_US ? 0 : ahead;
 }
 
-int64_t mw_pg_clock_to_database(const mw_pg_clock *clock, int64_t us) { return us + ahead_us(clock); }
-int64_t mw_pg_clock_from_database(const mw_pg_clock *clock, int64_t us) { return us - ahead_us(clock); }
+int64_t mw_pg_clock_to_database(const mw_pg_clock *clock, int64_t us) { return us == INT64_MAX ? us : us + ahead_us(clock); }
+int64_t mw_pg_clock_from_database(const mw_pg_clock *clock, int64_t us) { return us == INT64_MAX ? us : us - ahead_us(clock); }

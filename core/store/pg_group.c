@@ -69,6 +69,7 @@ static void pump(lane *l);
 /* ---- members and groups ---- */
 
 static void answer(mw_pg_member *m, int status, const mw_id *existing, const mw_err *err) {
+  if (m->more.control) *m->more.control = m->control;
   m->cb(status, existing, status ? err : NULL, m->arg);
   mw_free(m);
 }
@@ -230,6 +231,8 @@ static void finish_group(lane *l) {
       answer(m, MW_EEXISTS, &m->existing, NULL);
     else if (m->outcome == MW_ECONFLICT)
       answer(m, MW_ECONFLICT, &m->existing, NULL);
+    else if (l->kind == MW_WRITE_CREATE && m->more.own_id)
+      answer(m, MW_EEXISTS, &m->w.id, NULL);
     else if (l->kind == MW_WRITE_CREATE)
       answer_with(m, MW_ECONFLICT, "an execution with this id is there already");
     else

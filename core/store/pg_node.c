@@ -19,7 +19,8 @@
 #define LEASE_MS 10000
 #define RENEW_MS (LEASE_MS / 3)
 #define RENEW_TIMEOUT_MS (LEASE_MS / 2)
-#define AGAIN_US 50000 /* When what is due is being claimed by another node just now. */
+#define LINE_MIN 8     /* At least so many of a workflow and priority are looked at in a claim. */
+#define AGAIN_US 50000 /* When something becomes due just now. */
 
 // Not clock_timestamp, which is volatile and keeps an index from being used.
 #define DB_NOW_US "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
@@ -39,7 +40,7 @@ struct mw_pg_node {
   int64_t sent_ms, sent_ns, epoch;
   register_cb cb;
   void *arg;
-  char *add, *renew, *claim, *stop_dead, *next_due;
+  char *add, *renew, *admit, *claim, *stop_dead, *next_due;
 };
 
 static void on_result(mw_pg_op *op, int stmt, const PGresult *result) {
@@ -169,15 +170,19 @@ int mw_pg_register_node(mw_store_client *base, register_cb cb, void *arg) {
 
 /* ---- claiming ---- */
 
+static mw_str cell(mw_pg_job *job, const PGresult *result, int row, int column) {
+  return mw_arena_str(&job->arena, mw_str_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column)));
+}
+
 static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
   mw_pg_job *job = MW_CONTAINER(op, mw_pg_job, op);
-  if (stmt == 2) {
+  if (stmt == 3) {
     bool known = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
     job->number = INT64_MAX;
     if (known) job->number = mw_pg_clock_from_database(&mw_pg_writer_node(job->writer)->store->clock, strtoll(PQgetvalue(result, 0, 0), NULL, 10));
     return;
   }
-  if (stmt != 0) return;
+  if (stmt != 1) return;
   int rows = PQntuples(result);
   mw_claimed *list = mw_arena_calloc(&job->arena, (size_t)(rows ? rows : 1) * sizeof *list);
   for (int row = 0; row < rows; row++) {
@@ -187,11 +192,13 @@ static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
     c->created_us = strtoll(PQgetvalue(result, row, 2), NULL, 10);
     c->api_level = atoi(PQgetvalue(result, row, 3));
     c->interrupted = PQgetvalue(result, row, 4)[0] == 't';
+    c->control = atoi(PQgetvalue(result, row, 10));
+    c->priority = atoi(PQgetvalue(result, row, 11));
+    c->has_parent = mw_id_parse(mw_str_from(PQgetvalue(result, row, 12)), &c->parent);
     mw_str *texts[] = {&c->app, &c->workflow, &c->input, &c->bundle, &c->seed};
-    for (int i = 0; i < 5; i++) {
-      *texts[i] = mw_arena_str(
-          &job->arena, mw_str_of(PQgetvalue(result, row, 5 + i), (size_t)PQgetlength(result, row, 5 + i)));
-    }
+    for (int i = 0; i < 5; i++) *texts[i] = cell(job, result, row, 5 + i);
+    mw_str *more[] = {&c->group, &c->parent_key, &c->tags, &c->state};
+    for (int i = 0; i < 4; i++) *more[i] = cell(job, result, row, 13 + i);
     job->count++;
   }
   job->data = list;
@@ -208,8 +215,9 @@ static void answer_claim(mw_pg_job *job, int status, const mw_err *err) {
     err = &lost;
   }
   int64_t next_us = job->number;
+  if ((int64_t)job->count >= (job->limit < LINE_MIN ? job->limit : LINE_MIN)) next_us = mw_clock_wall_us(); // there may be more
   if (next_us != INT64_MAX && job->count == 0) {
-    // Due, and yet not got: another node is at it. Not again at once, then.
+    // Not again at once.
     int64_t soonest_us = mw_clock_wall_us() + AGAIN_US;
     if (next_us < soonest_us) next_us = soonest_us;
   }
@@ -236,12 +244,15 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
   mw_pg_bind_i64(&job->binds, limit);
   mw_pg_bind_i64(&job->binds, mw_clock_shifted_us()); // specs travel in time, and the database with them
   job->token = (int64_t)(mw_rand_u64() >> 2) + 1;
+  job->limit = limit;
   mw_pg_bind_i64(&job->binds, job->token);
-  job->op.stmts[0] =
-      (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
-  job->op.stmts[1] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
-  job->op.stmts[2] = (mw_pg_stmt){.sql = node->next_due, .prepare = true};
-  job->op.nstmts = 3;
+  mw_pg_binds *now = mw_arena_calloc(&job->arena, sizeof *now);
+  mw_pg_bind_i64(now, mw_clock_shifted_us());
+  job->op.stmts[0] = (mw_pg_stmt){.sql = node->admit, .params = mw_pg_binds_params(now), .prepare = true};
+  job->op.stmts[1] = (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[2] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
+  job->op.stmts[3] = (mw_pg_stmt){.sql = node->next_due, .params = mw_pg_binds_params(now), .prepare = true};
+  job->op.nstmts = 4;
   job->op.on_result = on_claimed;
   mw_pg_job_run(job);
   return 0;
@@ -267,38 +278,68 @@ static const char renew_sql[] =
     " ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL"
     " RETURNING n.epoch, " DB_NOW_US;
 
+// The time of a run of a group has come: the trigger gives it a slot or leaves it in the line.
+static const char admit_sql[] =
+    "UPDATE " S "executions SET status = 6 WHERE status IN (1, 3) AND id IN (SELECT id FROM " S "executions"
+    " WHERE status IN (1, 3) AND group_key IS NOT NULL AND slot = 0 AND due_us <= " DB_NOW_US " + $1::bigint"
+    " ORDER BY due_us LIMIT 1000 FOR UPDATE SKIP LOCKED)";
+
 // A claim marks what it takes with its token, in the due time that a running execution has no use for, so that a claim whose
 // answer never came can be undone (pg_group.h).
+//
+// `lines` are the pairs of workflow and priority in the index of what may become due, each found from the one before it, so that a claim
+// costs what it takes and the lines that there are, however many runs sleep. What is due longest of each is locked, and of each workflow
+// the same number taken. A workflow that is paused in every app is passed by, so that what piles up in it is not read.
+#define READY "SELECT workflow, priority FROM " S "executions WHERE status IN (1, 3, 4)"
+#define UNPAUSED                                                                                               \
+  "NOT EXISTS (SELECT 1 FROM " S "workflow_pauses p WHERE p.app = e.app AND p.workflow IN (e.workflow, '*'))"
+#define HAS_SLOT "(e.group_key IS NULL OR e.slot = 1)"
+
 static const char claim_sql[] =
-    "WITH dead AS MATERIALIZED (SELECT epoch FROM " S "nodes WHERE " DEAD "), "
+    "WITH RECURSIVE dead AS MATERIALIZED (SELECT epoch FROM " S "nodes WHERE " DEAD "), "
     "orphans AS ("
     "SELECT id, due_us FROM " S "executions WHERE (SELECT count(*) FROM dead) > 0 AND status = 2"
     " AND owner IN (SELECT epoch FROM dead) LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
-    "due AS ("
-    "SELECT id, due_us FROM " S "executions WHERE status IN (1, 3, 4) AND due_us <= " DB_NOW_US " + $4::bigint"
-    " ORDER BY due_us, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
+    "lines AS ("
+    "(" READY " ORDER BY workflow, priority DESC LIMIT 1) UNION ALL "
+    "SELECT n.workflow, n.priority FROM lines l CROSS JOIN LATERAL (SELECT u.workflow, u.priority FROM ("
+    "(" READY " AND workflow = l.workflow AND priority < l.priority ORDER BY priority DESC LIMIT 1) UNION ALL "
+    "(" READY " AND workflow > l.workflow ORDER BY workflow, priority DESC LIMIT 1)) u"
+    " ORDER BY u.workflow, u.priority DESC LIMIT 1) n), "
+    "live AS MATERIALIZED (SELECT workflow, priority FROM lines l WHERE EXISTS (SELECT 1 FROM " S "apps a WHERE NOT EXISTS ("
+    "SELECT 1 FROM " S "workflow_pauses p WHERE p.app = a.name AND p.workflow IN (l.workflow, '*')))), "
+    "due AS MATERIALIZED ("
+    "SELECT d.id, d.due_us, l.workflow, l.priority + greatest(0, (" DB_NOW_US " + $4::bigint - d.due_us) / 60000000) AS rank"
+    " FROM live l CROSS JOIN LATERAL (SELECT e.id, e.due_us FROM " S "executions e WHERE e.status IN (1, 3, 4)"
+    " AND e.workflow = l.workflow AND e.priority = l.priority AND e.due_us <= " DB_NOW_US " + $4::bigint"
+    " AND " HAS_SLOT " AND " UNPAUSED " ORDER BY e.due_us, e.id"
+    " LIMIT least($3::bigint, greatest(8, 2 * $3::bigint / (SELECT count(*) FROM live))) FOR UPDATE OF e SKIP LOCKED) d), "
+    "shares AS ("
+    "SELECT id, due_us, rank, row_number() OVER (PARTITION BY workflow ORDER BY rank DESC, due_us, id) AS place FROM due), "
     // Queued by a node whose clock is ahead, or before the database's was set back: what waits for no time is always due.
     "early AS ("
-    "SELECT id, due_us FROM " S "executions WHERE status = 1 AND due_us + 0 > " DB_NOW_US " + $4::bigint"
-    " ORDER BY id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), "
+    "SELECT e.id, e.due_us FROM " S "executions e WHERE e.id IN (SELECT id FROM " S "executions WHERE status = 1"
+    " ORDER BY id DESC LIMIT 1000) AND e.status = 1 AND e.due_us + 0 > " DB_NOW_US " + $4::bigint"
+    " AND " HAS_SLOT " AND " UNPAUSED " ORDER BY e.id LIMIT $3::bigint FOR UPDATE OF e SKIP LOCKED), "
     "picked AS ("
-    "SELECT id, due_us, true AS interrupted FROM orphans UNION ALL SELECT id, due_us, false FROM due"
-    " UNION ALL SELECT id, due_us, false FROM early LIMIT $3::bigint), "
+    "SELECT id, due_us, 0 AS kind, 0::bigint AS place, 0::bigint AS rank FROM orphans"
+    " UNION ALL SELECT id, due_us, 1, place, rank FROM shares"
+    " UNION ALL SELECT id, due_us, 2, 0, 0 FROM early ORDER BY kind, place, rank DESC, due_us, id LIMIT $3::bigint), "
     "taken AS ("
     "UPDATE " S "executions e SET owner = $1::bigint, fence = e.fence + 1, status = 2, due_us = -$5::bigint,"
     " started_us = coalesce(e.started_us, " DB_NOW_US " + $4::bigint)"
     " FROM picked p WHERE e.id = p.id"
-    " RETURNING e.id, e.fence, e.created_us, e.api_level, p.interrupted, e.app, e.workflow, e.input, e.bundle,"
-    " e.seed, p.due_us) "
-    "SELECT id, fence, created_us, api_level, interrupted, app, workflow, input, bundle, seed FROM taken"
-    " ORDER BY due_us, id";
+    " RETURNING e.*, p.kind, p.due_us AS was_due_us) "
+    "SELECT id, fence, created_us, api_level, kind = 0, app, workflow, input, bundle, seed, control, priority, parent,"
+    " group_key, parent_key, tags, state FROM taken ORDER BY was_due_us, id";
 
 static const char stop_dead_sql[] =
     "UPDATE " S "nodes n SET stopped_us = " DB_NOW_US " WHERE " DEAD
     " AND NOT EXISTS (SELECT 1 FROM " S "executions e WHERE e.status = 2 AND e.owner = n.epoch)";
 
 static const char next_due_sql[] =
-    "SELECT due_us FROM " S "executions WHERE status IN (1, 3, 4) ORDER BY due_us LIMIT 1";
+    "SELECT due_us FROM " S "executions WHERE status IN (1, 3, 4) AND due_us > " DB_NOW_US " + $1::bigint"
+    " ORDER BY due_us LIMIT 1";
 
 mw_pg_node *mw_pg_node_new(mw_pg_writer *writer) {
   mw_pg_node *node = MW_NEW(mw_pg_node);
@@ -310,6 +351,7 @@ mw_pg_node *mw_pg_node_new(mw_pg_writer *writer) {
   mw_pg_op_init(&node->op);
   node->add = mw_pg_writer_sql(writer, add_sql);
   node->renew = mw_pg_writer_sql(writer, renew_sql);
+  node->admit = mw_pg_writer_sql(writer, admit_sql);
   node->claim = mw_pg_writer_sql(writer, claim_sql);
   node->stop_dead = mw_pg_writer_sql(writer, stop_dead_sql);
   node->next_due = mw_pg_writer_sql(writer, next_due_sql);
@@ -323,7 +365,7 @@ void mw_pg_node_close(mw_pg_node *node, const mw_err *err) {
 }
 
 void mw_pg_node_free(mw_pg_node *node) {
-  char *all[] = {node->add, node->renew, node->claim, node->stop_dead, node->next_due};
+  char *all[] = {node->add, node->renew, node->admit, node->claim, node->stop_dead, node->next_due};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
   mw_free(node);
 }

@@ -43,7 +43,7 @@ struct mw_pg_job {
   void *arg;
   void *data;
   size_t count;
-  int64_t number, token;
+  int64_t number, token, limit;
 };
 
 mw_pg_job *mw_pg_job_new(mw_pg_writer *writer, void (*answer)(mw_pg_job *job, int status, const mw_err *err));

@@ -132,6 +132,10 @@ static void answer_member(mw_sqlite_member *m) {
       mw_arena_deinit(&m->claim.arena);
       break;
     case MW_SQLITE_NODE: m->cb.registered(status, err, m->arg); break;
+    case MW_SQLITE_WRITE:
+      if (m->write.more && m->write.more->control) *m->write.more->control = m->control;
+      m->cb.written(status, m->has_existing ? &m->existing : NULL, err, m->arg);
+      break;
     default: m->cb.written(status, m->has_existing ? &m->existing : NULL, err, m->arg);
   }
 }
@@ -242,6 +246,7 @@ static mw_sqlite_member *new_member(mw_sqlite_client *client, mw_sqlite_kind kin
   mw_sqlite_member *m = mw_alloc(sizeof *m + extra);
   m->job = (mw_sqlite_job){.base.client = &client->base, .kind = kind, .bytes = sizeof *m + extra};
   m->has_existing = false;
+  m->control = 0;
   m->arg = arg;
   return m;
 }
@@ -293,6 +298,23 @@ static int check_writable(const mw_sqlite_client *client) {
   return client->base.store->exclusive ? 0 : MW_EDENIED;
 }
 
+static size_t size_of_more(const mw_write_more *more) {
+  return more->group.len + more->tags.len + more->parent_key.len + more->state.len + more->waits.len + more->take.len;
+}
+
+static const mw_write_more *pack_more(char **at, const mw_write_more *more) {
+  mw_write_more *to = (mw_write_more *)*at;
+  *at += sizeof *to;
+  *to = *more;
+  to->group = pack(at, more->group);
+  to->tags = pack(at, more->tags);
+  to->parent_key = pack(at, more->parent_key);
+  to->state = pack(at, more->state);
+  to->waits = pack(at, more->waits);
+  to->take = pack(at, more->take);
+  return to;
+}
+
 static int write_member(mw_store_client *base, const mw_write *w, mw_write_cb cb, void *arg) {
   mw_sqlite_client *client = client_of(base);
   int code = check_writable(client);
@@ -302,10 +324,12 @@ static int write_member(mw_store_client *base, const mw_write *w, mw_write_cb cb
   size_t extra = create ? w->app.len + w->workflow.len + w->external_id.len + w->key.len + w->request_hash.len + w->input.len +
                               w->bundle.len + w->seed.len
                         : w->data.len + w->output.len + w->error.len;
+  if (w->more) extra += sizeof *w->more + size_of_more(w->more);
   mw_sqlite_member *m = new_member(client, MW_SQLITE_WRITE, extra, arg);
   char *at = (char *)(m + 1);
   mw_write *to = &m->write;
   *to = *w;
+  if (w->more) to->more = pack_more(&at, w->more);
   if (create) {
     to->app = pack(&at, w->app);
     to->workflow = pack(&at, w->workflow);

@@ -110,6 +110,7 @@ typedef struct mw_sqlite_member {
   void *arg;
   mw_id existing;
   bool has_existing;
+  int control;      // of an append with more: the row's
   int64_t until_ms; // of an unattended write: when it is given up
 } mw_sqlite_member;
 
@@ -182,6 +183,8 @@ struct mw_sqlite_file {
   _Atomic int checkpoint_mark; // pages of log that call for a checkpoint
   _Atomic int checkpoint; // MW_SQLITE_CP_…
   sqlite3_stmt **prepared; // of sqlite_group.c
+  sqlite3_stmt **claim_prepared; // of sqlite_claim.c
+  size_t claim_turn;       // which workflow comes first in the next claim
   mw_sqlite_health health;
   int64_t clock_us;        // the writer's: wall clock minus monotonic clock at the last claim; 0: none yet
 
@@ -242,6 +245,9 @@ void mw_sqlite_checkpoint(mw_sqlite_file *file);
 /** Commits members and answers them. */
 void mw_sqlite_group_run(mw_sqlite_file *file, mw_list *members);
 void mw_sqlite_group_deinit(mw_sqlite_file *file);
+/** Runs a claim, a member of a group. Returns SQLite's code. */
+int mw_sqlite_claim_run(mw_sqlite_file *file, mw_sqlite_member *member);
+void mw_sqlite_claim_deinit(mw_sqlite_file *file);
 
 void mw_sqlite_query_init(mw_sqlite_query *query);
 void mw_sqlite_query_deinit(mw_sqlite_query *query);

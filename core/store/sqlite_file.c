@@ -319,6 +319,7 @@ void mw_sqlite_file_close(mw_sqlite_file *file) {
   if (file->inline_loop) mw_timer_stop(&file->tx_timer);
   mw_sqlite_conn_close(&file->reader);
   mw_sqlite_group_deinit(file);
+  mw_sqlite_claim_deinit(file);
   mw_sqlite_conn_close(&file->writer);
   pthread_cond_destroy(&file->write_cond);
   pthread_cond_destroy(&file->read_cond);

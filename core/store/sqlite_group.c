@@ -9,17 +9,12 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "store/sqlite.h"
 
-#define CLOCK_BACK_US 2000000
-
 typedef enum statement {
-  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_CREATE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE, ST_DUE, ST_QUEUED, ST_ORPHANS,
-  ST_SHIFT, ST_TAKE, ST_NEXT_DUE, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
+  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_FIND_ID, ST_CREATE, ST_CREATE_MORE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE,
+  ST_UPDATE_STATE, ST_UPDATE_WAITS, ST_SIGNAL_TAKEN, ST_CONTROL, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
 } statement;
-
-#define CLAIMED_COLUMNS "id, fence, created_us, api_level, app, workflow, input, bundle, seed"
 
 static const char *const texts[STATEMENTS] = {
     [ST_FIND_KEY] = "SELECT execution, request_hash FROM idempotency WHERE app = ?1 AND key = ?2 AND created_us > ?3",
@@ -27,22 +22,24 @@ static const char *const texts[STATEMENTS] = {
     [ST_DROP_KEYS] = "DELETE FROM idempotency WHERE (app, key) IN"
                      " (SELECT app, key FROM idempotency WHERE created_us <= ?1 ORDER BY created_us LIMIT 2)",
     [ST_FIND_EXTERNAL] = "SELECT id, request_hash FROM executions WHERE app = ?1 AND workflow = ?2 AND external_id = ?3",
+    [ST_FIND_ID] = "SELECT 1 FROM executions WHERE id = ?1",
     [ST_CREATE] = "INSERT INTO executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level,"
                   " journal_version, seed, input, request_hash, created_us, started_us)"
                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    [ST_CREATE_MORE] = "INSERT INTO executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level,"
+                       " journal_version, seed, input, request_hash, created_us, started_us, group_key, group_slots, priority, tags, parent,"
+                       " parent_key)"
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
     [ST_APPEND] = "INSERT INTO journal (execution, number, fence, at_us, data)"
                   " SELECT ?1, ?2, ?3, ?4, ?5 FROM executions WHERE id = ?1 AND fence = ?3 AND owner = ?6"
                   " ON CONFLICT DO NOTHING",
     [ST_FIND_ENTRY] = "SELECT fence FROM journal WHERE execution = ?1 AND number = ?2",
     [ST_UPDATE] = "UPDATE executions SET status = ?2, owner = ?3, due_us = ?4, output = ?5, error = ?6, finished_us = ?7"
                   " WHERE id = ?1 AND fence = ?8 AND owner = ?9",
-    [ST_DUE] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status IN (1, 3, 4) AND due_us <= ?1 ORDER BY due_us, id LIMIT ?2",
-    // Queued before the clock was set back: what waits for no time is always due. Those that are so by the clock were collected before.
-    [ST_QUEUED] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 1 AND due_us > ?1 ORDER BY id LIMIT ?2",
-    [ST_ORPHANS] = "SELECT " CLAIMED_COLUMNS " FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
-    [ST_SHIFT] = "UPDATE executions SET due_us = max(?1, due_us - ?2) WHERE status IN (3, 4) AND due_us > ?1 AND due_us < 9223372036854775807",
-    [ST_TAKE] = "UPDATE executions SET status = 2, owner = ?2, fence = ?3, started_us = coalesce(started_us, ?4) WHERE id = ?1",
-    [ST_NEXT_DUE] = "SELECT due_us FROM executions WHERE status IN (1, 3, 4) ORDER BY due_us LIMIT 1",
+    [ST_UPDATE_STATE] = "UPDATE executions SET state = ?2 WHERE id = ?1 AND fence = ?3 AND owner = ?4",
+    [ST_UPDATE_WAITS] = "UPDATE executions SET waits = ?2 WHERE id = ?1 AND fence = ?3 AND owner = ?4",
+    [ST_SIGNAL_TAKEN] = "UPDATE signals SET taken_us = ?3, data = NULL WHERE execution = ?1 AND id = ?2 AND taken_us IS NULL",
+    [ST_CONTROL] = "SELECT control FROM executions WHERE id = ?1",
     [ST_CODE] = "INSERT INTO code (hash, text, created_us) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     [ST_COUNT_CHANGE] = "INSERT INTO change_counters (app, last) VALUES (?1, 1)"
                         " ON CONFLICT (app) DO UPDATE SET last = last + 1 RETURNING last",
@@ -158,10 +155,22 @@ static int drop_old_keys(mw_sqlite_file *file, int64_t now_us) {
   return run(st);
 }
 
+static void bind_more(sqlite3_stmt *st, const mw_write_more *more) {
+  bind_text_or_null(st, 17, more->group);
+  if (more->group.len) sqlite3_bind_int(st, 18, more->group_slots);
+  else sqlite3_bind_null(st, 18);
+  sqlite3_bind_int(st, 19, more->priority);
+  bind_text_or_null(st, 20, more->tags);
+  if (more->has_parent) bind_id(st, 21, &more->parent);
+  else sqlite3_bind_null(st, 21);
+  bind_text_or_null(st, 22, more->parent_key);
+}
+
 static int insert_execution(mw_sqlite_file *file, const mw_write *w) {
   sqlite3_stmt *st;
-  int rc = get(file, ST_CREATE, &st);
+  int rc = get(file, w->more ? ST_CREATE_MORE : ST_CREATE, &st);
   if (rc) return rc;
+  if (w->more) bind_more(st, w->more);
   bool running = w->status == MW_STATUS_RUNNING;
   bind_id(st, 1, &w->id);
   bind_text(st, 2, w->app);
@@ -184,9 +193,27 @@ static int insert_execution(mw_sqlite_file *file, const mw_write *w) {
   return run(st);
 }
 
+/** A parent's journal named the child before it was made, and it may have been made then. */
+static int find_by_id(mw_sqlite_file *file, mw_sqlite_member *m) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_FIND_ID, &st);
+  if (rc) return rc;
+  bind_id(st, 1, &m->write.id);
+  rc = sqlite3_step(st);
+  sqlite3_reset(st);
+  if (rc == SQLITE_ROW) {
+    m->existing = m->write.id;
+    m->has_existing = true;
+    m->job.status = MW_EEXISTS;
+  }
+  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
 static int run_create(mw_sqlite_file *file, mw_sqlite_member *m) {
   int rc = SQLITE_OK;
   m->has_existing = false;
+  if (m->write.more && m->write.more->own_id) rc = find_by_id(file, m);
+  if (rc || m->has_existing) return rc;
   if (m->write.key.len) rc = find_by_key(file, m);
   if (!rc && !m->has_existing && m->write.external_id.len) rc = find_by_external_id(file, m);
   if (rc || m->has_existing) return rc;
@@ -231,116 +258,75 @@ static int judge_unwritten(mw_sqlite_file *file, mw_sqlite_member *m) {
   return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static int run_append(mw_sqlite_file *file, mw_sqlite_member *m) {
-  const mw_write *w = &m->write;
-  if (w->number > 0) {
-    sqlite3_stmt *st;
-    int rc = get(file, ST_APPEND, &st);
-    if (rc) return rc;
-    bind_id(st, 1, &w->id);
-    sqlite3_bind_int64(st, 2, w->number);
-    sqlite3_bind_int64(st, 3, w->fence);
-    sqlite3_bind_int64(st, 4, w->now_us);
-    bind_text(st, 5, w->data);
-    sqlite3_bind_int64(st, 6, atomic_load(&file->store->base.epoch));
-    rc = run(st);
-    if (rc) return rc;
-    if (!sqlite3_changes(file->writer.db)) return judge_unwritten(file, m);
-  }
-  if (w->status == MW_STATUS_NONE) return SQLITE_OK;
-  int rc = update_execution(file, w);
-  if (!rc && !sqlite3_changes(file->writer.db)) m->job.status = MW_ESTALE; // only without a row: with one it was tested above
-  return rc;
-}
-
-// ---- claim ----
-
-static void keep_claimed(mw_sqlite_member *m, sqlite3_stmt *st, bool interrupted) {
-  mw_claimed *c = &m->claim.list[m->claim.count++];
-  mw_arena *arena = &m->claim.arena;
-  column_id(st, 0, &c->id);
-  *c = (mw_claimed){.id = c->id,
-                    .fence = sqlite3_column_int64(st, 1) + 1,
-                    .created_us = sqlite3_column_int64(st, 2),
-                    .api_level = sqlite3_column_int(st, 3),
-                    .interrupted = interrupted,
-                    .app = mw_arena_str(arena, column_str(st, 4)),
-                    .workflow = mw_arena_str(arena, column_str(st, 5)),
-                    .input = mw_arena_str(arena, column_str(st, 6)),
-                    .bundle = mw_arena_str(arena, column_str(st, 7)),
-                    .seed = mw_arena_str(arena, column_str(st, 8))};
-}
-
-static int collect(mw_sqlite_member *m, sqlite3_stmt *st, int64_t first, bool interrupted) {
-  sqlite3_bind_int64(st, 1, first);
-  sqlite3_bind_int64(st, 2, m->claim.limit - (int64_t)m->claim.count);
-  int rc;
-  while ((rc = sqlite3_step(st)) == SQLITE_ROW) keep_claimed(m, st, interrupted);
-  sqlite3_reset(st);
-  return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-static int take_claimed(mw_sqlite_file *file, mw_sqlite_member *m, int64_t epoch) {
+/** Sets one text of an execution that its owner still has. */
+static int set_text(mw_sqlite_file *file, const mw_write *w, statement which, mw_str text) {
   sqlite3_stmt *st;
-  int rc = get(file, ST_TAKE, &st);
-  for (size_t i = 0; !rc && i < m->claim.count; i++) {
-    bind_id(st, 1, &m->claim.list[i].id);
-    sqlite3_bind_int64(st, 2, epoch);
-    sqlite3_bind_int64(st, 3, m->claim.list[i].fence);
-    sqlite3_bind_int64(st, 4, m->claim.now_us);
-    rc = run(st);
-  }
-  return rc;
-}
-
-static int find_next_due(mw_sqlite_file *file, mw_sqlite_member *m) {
-  sqlite3_stmt *st;
-  int rc = get(file, ST_NEXT_DUE, &st);
+  int rc = get(file, which, &st);
   if (rc) return rc;
+  bind_id(st, 1, &w->id);
+  bind_text_or_null(st, 2, text);
+  sqlite3_bind_int64(st, 3, w->fence);
+  sqlite3_bind_int64(st, 4, atomic_load(&file->store->base.epoch));
+  return run(st);
+}
+
+static int take_signals(mw_sqlite_file *file, const mw_write *w) {
+  mw_str rest = w->more->take;
+  sqlite3_stmt *st;
+  int rc = get(file, ST_SIGNAL_TAKEN, &st);
+  while (!rc && rest.len) {
+    const char *end = memchr(rest.ptr, '\n', rest.len);
+    mw_str id = mw_str_of(rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len);
+    rest = end ? mw_str_of(end + 1, rest.len - id.len - 1) : mw_str_of("", 0);
+    bind_id(st, 1, &w->id);
+    bind_text(st, 2, id);
+    sqlite3_bind_int64(st, 3, w->now_us);
+    rc = run(st);
+  }
+  return rc;
+}
+
+/** What must stand before the status changes, whose triggers look at it. Signals are taken with a row alone, and so behind the fence. */
+static int apply_more(mw_sqlite_file *file, mw_sqlite_member *m) {
+  const mw_write *w = &m->write;
+  sqlite3_stmt *st;
+  int rc = w->more->take.len ? take_signals(file, w) : SQLITE_OK;
+  if (!rc && w->more->state.len) rc = set_text(file, w, ST_UPDATE_STATE, w->more->state);
+  if (!rc && w->status == MW_STATUS_WAITING) rc = set_text(file, w, ST_UPDATE_WAITS, w->more->waits);
+  if (!rc) rc = get(file, ST_CONTROL, &st);
+  if (rc) return rc;
+  bind_id(st, 1, &w->id);
   rc = sqlite3_step(st);
-  m->claim.next_due_us = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : INT64_MAX;
+  m->control = rc == SQLITE_ROW ? sqlite3_column_int(st, 0) : 0;
   sqlite3_reset(st);
   return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-// A clock that is set back would keep every sleeper for as long as it was set back by. What was stored by the old time is moved along; one that
-// wakes too early for that looks at its time itself. Seen by the monotonic clock, so only while the server runs.
-static int follow_clock(mw_sqlite_file *file, int64_t *seen_us) {
-  int64_t now_us = mw_clock_wall_us();
-  *seen_us = now_us - mw_clock_mono_ns() / 1000;
-  int64_t back_us = file->clock_us ? file->clock_us - *seen_us : 0;
-  if (back_us < CLOCK_BACK_US) return SQLITE_OK;
+static int insert_row(mw_sqlite_file *file, const mw_write *w) {
   sqlite3_stmt *st;
-  int rc = get(file, ST_SHIFT, &st);
+  int rc = get(file, ST_APPEND, &st);
   if (rc) return rc;
-  sqlite3_bind_int64(st, 1, now_us);
-  sqlite3_bind_int64(st, 2, back_us);
-  mw_log(MW_LOG_WARN, "store", "the clock was set back; what sleeps is moved along", MW_LOG_I("seconds", back_us / 1000000));
+  bind_id(st, 1, &w->id);
+  sqlite3_bind_int64(st, 2, w->number);
+  sqlite3_bind_int64(st, 3, w->fence);
+  sqlite3_bind_int64(st, 4, w->now_us);
+  bind_text(st, 5, w->data);
+  sqlite3_bind_int64(st, 6, atomic_load(&file->store->base.epoch));
   return run(st);
 }
 
-static int run_claim(mw_sqlite_file *file, mw_sqlite_member *m) {
-  int64_t epoch = atomic_load(&file->store->base.epoch);
-  mw_arena_reset(&m->claim.arena);
-  m->claim.count = 0;
-  m->claim.list = mw_arena_alloc(&m->claim.arena, sizeof *m->claim.list * (size_t)m->claim.limit);
-  sqlite3_stmt *st;
+static int run_append(mw_sqlite_file *file, mw_sqlite_member *m) {
+  const mw_write *w = &m->write;
   int rc = SQLITE_OK;
-  if (!file->orphans_done) {
-    rc = get(file, ST_ORPHANS, &st);
-    if (!rc) rc = collect(m, st, epoch, true);
-    // Nobody else writes this file, so that no more of them can appear.
-    if (!rc && (int)m->claim.count < m->claim.limit) file->orphans_done = true;
+  if (w->number > 0) {
+    rc = insert_row(file, w);
+    if (rc) return rc;
+    if (!sqlite3_changes(file->writer.db)) return judge_unwritten(file, m);
   }
-  int64_t clock_us;
-  if (!rc) rc = follow_clock(file, &clock_us);
-  if (!rc) rc = get(file, ST_DUE, &st);
-  if (!rc) rc = collect(m, st, m->claim.now_us, false);
-  if (!rc && (int)m->claim.count < m->claim.limit) rc = get(file, ST_QUEUED, &st);
-  if (!rc && (int)m->claim.count < m->claim.limit) rc = collect(m, st, m->claim.now_us, false);
-  if (!rc) rc = take_claimed(file, m, epoch);
-  if (!rc) rc = find_next_due(file, m);
-  if (!rc) m->claim.clock_us = clock_us;
+  if (w->more) rc = apply_more(file, m);
+  if (rc || w->status == MW_STATUS_NONE) return rc;
+  rc = update_execution(file, w);
+  if (!rc && !sqlite3_changes(file->writer.db)) m->job.status = MW_ESTALE; // only without a row: with one it was tested above
   return rc;
 }
 
@@ -402,7 +388,7 @@ static int run_member(mw_sqlite_file *file, mw_sqlite_member *m) {
   m->job.status = 0;
   switch (m->job.kind) {
     case MW_SQLITE_WRITE: return m->write.kind == MW_WRITE_CREATE ? run_create(file, m) : run_append(file, m);
-    case MW_SQLITE_CLAIM: return run_claim(file, m);
+    case MW_SQLITE_CLAIM: return mw_sqlite_claim_run(file, m);
     case MW_SQLITE_CODE: return run_code(file, m);
     case MW_SQLITE_CHANGE: return run_change(file, m);
     case MW_SQLITE_NODE: return run_node(file, m);

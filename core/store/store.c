@@ -198,6 +198,17 @@ static int check_texts(const mw_str *texts, size_t count, size_t max_bytes) {
   return 0;
 }
 
+static int check_more_of_create(mw_write *w, const mw_write_more *more) {
+  if (more->priority < -MW_MAX_PRIORITY || more->priority > MW_MAX_PRIORITY) return MW_EINVALID;
+  if (more->parent_key.len && !more->has_parent) return MW_EINVALID;
+  if (more->group.len) {
+    if (more->group_slots < 1 || w->status == MW_STATUS_RUNNING) return MW_EINVALID;
+    if (w->status == MW_STATUS_QUEUED) w->status = MW_STATUS_BLOCKED; // until it has a slot, which may be at once
+  }
+  int code = check_texts((mw_str[]){more->group, more->parent_key}, 2, MW_MAX_KEY_BYTES);
+  return code ? code : check_text(more->tags, MW_MAX_TAGS_BYTES);
+}
+
 static int check_create(const mw_store *store, mw_write *w) {
   if (w->app.len == 0) w->app = MW_STR("default");
   if (w->workflow.len == 0 || w->status < MW_STATUS_QUEUED || w->status > MW_STATUS_SLEEPING)
@@ -205,7 +216,7 @@ static int check_create(const mw_store *store, mw_write *w) {
   int code = check_texts((mw_str[]){w->app, w->workflow, w->bundle, w->seed, w->request_hash}, 5, MW_MAX_NAME_BYTES);
   if (!code) code = check_texts((mw_str[]){w->external_id, w->key}, 2, MW_MAX_KEY_BYTES);
   if (!code) code = check_text(w->input, store->max_payload_bytes);
-  return code;
+  return code || !w->more ? code : check_more_of_create(w, w->more);
 }
 
 static int check_append(const mw_store *store, mw_write *w) {
@@ -214,7 +225,10 @@ static int check_append(const mw_store *store, mw_write *w) {
   if (w->unattended) w->patience_ms = UNATTENDED_MS;
   if (w->patience_ms <= 0) w->patience_ms = DEFAULT_PATIENCE_MS;
   int code = check_text(w->data, store->max_payload_bytes + JOURNAL_EXTRA_BYTES);
-  return code ? code : check_texts((mw_str[]){w->output, w->error}, 2, store->max_payload_bytes);
+  if (!code) code = check_texts((mw_str[]){w->output, w->error}, 2, store->max_payload_bytes);
+  if (w->more && w->more->take.len && w->number == 0) return MW_EINVALID;
+  if (!code && w->more) code = check_text(w->more->state, store->max_payload_bytes);
+  return code || !w->more ? code : check_texts((mw_str[]){w->more->waits, w->more->take}, 2, MW_MAX_WAITS_BYTES);
 }
 
 int mw_store_write(mw_store_client *client, const mw_write *write, mw_write_cb cb, void *arg) {

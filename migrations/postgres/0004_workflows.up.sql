@@ -19,7 +19,7 @@ CREATE INDEX executions_due ON {{schema}}.executions (due_us, id) WHERE status I
 CREATE INDEX executions_ready ON {{schema}}.executions (workflow, priority DESC, due_us, id) WHERE status IN (1, 3, 4);
 CREATE INDEX executions_parent ON {{schema}}.executions (parent) WHERE parent IS NOT NULL;
 CREATE INDEX executions_group ON {{schema}}.executions (app, workflow, group_key, id) WHERE group_key IS NOT NULL;
-CREATE INDEX executions_blocked ON {{schema}}.executions (app, workflow, group_key, priority DESC, id) WHERE status = 6 AND group_key IS NOT NULL;
+CREATE INDEX executions_blocked ON {{schema}}.executions (app, workflow, group_key, priority DESC, id) WHERE status = 6 AND slot = 0 AND group_key IS NOT NULL;
 CREATE INDEX executions_without_slot ON {{schema}}.executions (due_us) WHERE status IN (1, 3) AND group_key IS NOT NULL AND slot = 0;
 
 -- A signal that was taken keeps its id until the run ends, so that the same one sent again is not another.
@@ -127,7 +127,7 @@ BEGIN
     PERFORM 1 FROM {{schema}}.workflow_groups g WHERE g.app = NEW.app AND g.workflow = NEW.workflow AND g.group_key = NEW.group_key AND g.running <= g.slots FOR UPDATE;
     IF FOUND THEN
       LOOP
-        SELECT g.id INTO next FROM {{schema}}.executions g WHERE g.app = NEW.app AND g.workflow = NEW.workflow AND g.group_key = NEW.group_key AND g.status = 6 ORDER BY g.priority DESC, g.id LIMIT 1;
+        SELECT g.id INTO next FROM {{schema}}.executions g WHERE g.app = NEW.app AND g.workflow = NEW.workflow AND g.group_key = NEW.group_key AND g.status = 6 AND g.slot = 0 ORDER BY g.priority DESC, g.id LIMIT 1;
         EXIT WHEN NOT FOUND;
         UPDATE {{schema}}.executions SET status = 1, slot = 1 WHERE id = next AND status = 6;
         IF FOUND THEN

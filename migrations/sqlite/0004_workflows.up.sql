@@ -18,7 +18,7 @@ CREATE INDEX executions_due ON executions (due_us, id) WHERE status IN (1, 3, 4)
 CREATE INDEX executions_ready ON executions (workflow, priority DESC, due_us, id) WHERE status IN (1, 3, 4);
 CREATE INDEX executions_parent ON executions (parent) WHERE parent IS NOT NULL;
 CREATE INDEX executions_group ON executions (app, workflow, group_key, id) WHERE group_key IS NOT NULL;
-CREATE INDEX executions_blocked ON executions (app, workflow, group_key, priority DESC, id) WHERE status = 6 AND group_key IS NOT NULL;
+CREATE INDEX executions_blocked ON executions (app, workflow, group_key, priority DESC, id) WHERE status = 6 AND slot = 0 AND group_key IS NOT NULL;
 CREATE INDEX executions_without_slot ON executions (due_us) WHERE status IN (1, 3) AND group_key IS NOT NULL AND slot = 0;
 
 -- A signal that was taken keeps its id until the run ends, so that the same one sent again is not another.
@@ -100,7 +100,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
   UPDATE executions SET slot = 0 WHERE id = new.id AND slot = 1;
   UPDATE executions SET slot = 1, status = 1 WHERE new.slot = 1 AND id =
-    (SELECT id FROM executions WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key AND status = 6 ORDER BY priority DESC, id LIMIT 1)
+    (SELECT id FROM executions WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key AND status = 6 AND slot = 0 ORDER BY priority DESC, id LIMIT 1)
     AND EXISTS (SELECT 1 FROM workflow_groups WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key AND running <= slots);
   UPDATE workflow_groups SET running = running - 1 WHERE new.slot = 1 AND app = new.app AND workflow = new.workflow AND group_key = new.group_key AND changes() = 0;
 END;

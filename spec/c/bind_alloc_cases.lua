@@ -9,12 +9,19 @@ for _, name in ipairs { "task", "runtime", "store", "json", "crypto", "cron", "f
   C[name] = core[name]
 end
 
+local function claimed_of(id) -- others may be due, too
+  for _ = 1, 100 do
+    for _, row in ipairs(assert(C.store.claim(50))) do if row.id == id then return row end end
+  end
+  error "it is not due"
+end
+
 local function must(value, err, ...)
   if not value then error(err or "it gave nothing", 2) end
   return value, err, ...
 end
 
-local QUEUED, RUNNING, COMPLETED = 1, 2, 8
+local QUEUED, RUNNING, WAITING, COMPLETED = 1, 2, 4, 8
 
 local cases = {
   -- ---- task ----
@@ -173,6 +180,32 @@ local cases = {
     local ticket = C.store.append_late(id, 1, 1, "late " .. tag)
     local number = C.store.take_late(ticket) and 1 or 2
     must(C.store.append(id, 1, number, "last", COMPLETED, 0, '"out"'))
+  end,
+  function(tag)
+    local parent = must(C.store.create("parent" .. tag, "{}", "bundle", "seed", RUNNING))
+    local id = "0190aaaa" .. parent:sub(9)
+    local child = { parent = parent, parent_key = "k", id = id, priority = 3, tags = '{"a":1}' }
+    local made = must(C.store.create("child" .. tag, "{}", "bundle", "seed", RUNNING, nil, nil, nil, nil, nil, nil, child))
+    assert(made == id)
+    local _, again = must(C.store.create("child" .. tag, "{}", "bundle", "seed", RUNNING, nil, nil, nil, nil, nil, nil, child))
+    assert(again == false)
+    must(C.store.append(parent, 1, 1, "waits", WAITING, math.huge, nil, nil, nil, { waits = { "a", "$child:k" }, state = "1" }))
+    must(C.store.append(id, 1, 1, "done", COMPLETED, 0, '"out"'))
+    must(C.store.signal(parent, "a", '"data"', "mine", "spec"))
+    must(C.store.signal(parent, "a", '"data"', "mine", "spec")) -- the same again
+    must(C.store.signal(parent, "b"))
+    local signals = must(C.store.signals(parent))
+    assert(#signals == 3, #signals)
+    local claimed = claimed_of(parent)
+    assert(claimed.state == "1")
+    must(C.store.append(parent, claimed.fence, 2, "took", COMPLETED, 0, nil, nil, nil, { take = { signals[1].id, "mine" } }))
+    local sent, err = C.store.signal(parent, "a")
+    assert(not sent and (err.code == "conflict" or err.code ~= "not_found"), err.code)
+    C.store.signal("0190aaaa-0000-7000-8000-ffffffffffff", "a")
+    local grouped = must(C.store.create("g" .. tag, "{}", "bundle", "seed", QUEUED, 1, nil, nil, nil, nil, nil, { group = "g" .. tag, slots = 2 }))
+    claimed = claimed_of(grouped)
+    assert(claimed.group == "g" .. tag)
+    must(C.store.append(claimed.id, claimed.fence, 1, "done", COMPLETED, 0))
   end,
   function(tag)
     must(C.store.create("due" .. tag, "{}", "bundle", "seed", QUEUED, 1))

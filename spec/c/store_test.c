@@ -414,7 +414,8 @@ typedef struct claims {
   size_t count;
   int64_t next_due_us;
   mw_claimed first;
-  char input[64], bundle[64];
+  char input[64], bundle[64], group[64], state[64];
+  int control;
   mw_id ids[64];
   int64_t fences[64];
   bool interrupted[64];
@@ -429,6 +430,9 @@ static void on_claimed(int status, const mw_claimed *list, size_t count, int64_t
     c->interrupted[i] = list[i].interrupted;
   }
   if (!count) return;
+  c->control = list[0].control;
+  snprintf(c->group, sizeof c->group, "%.*s", MW_STR_FMT(list[0].group));
+  snprintf(c->state, sizeof c->state, "%.*s", MW_STR_FMT(list[0].state));
   snprintf(c->input, sizeof c->input, "%.*s", MW_STR_FMT(list[0].input));
   snprintf(c->bundle, sizeof c->bundle, "%.*s", MW_STR_FMT(list[0].bundle));
 }
@@ -459,7 +463,7 @@ static void test_what_is_due_is_claimed_oldest_first(void) {
   CHECK(!c.interrupted[0]);
   CHECK_STR(c.input, "{\"a\":\"\\u0000\"}");
   CHECK_STR(c.bundle, "b1");
-  CHECK_INT(c.next_due_us, now_us - 1000);
+  CHECK(c.next_due_us <= mw_clock_wall_us()); // there may be more
   c = claim(&f, now_us, 10);
   CHECK_INT(c.count, 1);
   CHECK(memcmp(&c.ids[0], &ids[0], sizeof *ids) == 0);
@@ -511,6 +515,283 @@ static void test_running_executions_are_claimed_again_after_a_restart(void) {
   CHECK_INT(commit(&f, append(id, 1, 1, MW_STATUS_NONE)).status, MW_ESTALE);
   CHECK_INT(commit(&f, append(id, 2, 1, MW_STATUS_COMPLETED)).status, 0);
   CHECK_INT(claim(&f, mw_clock_wall_us(), 10).count, 0);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+// ---- runs that wait, children, groups, shares ----
+
+static answer commit_more(fixture *f, mw_write w, mw_write_more more) {
+  w.more = &more;
+  return commit(f, w);
+}
+
+/** Sends a signal as mw.core.store does; returns how many rows it made. */
+static int64_t send_signal(fixture *f, mw_id id, const char *signal, const char *name) {
+  char text[MW_ID_TEXT];
+  mw_id_format(&id, text);
+  mw_value params[] = {MW_VALUE_OF_TEXT(mw_str_from(text)), MW_VALUE_OF_TEXT(mw_str_from(signal)), MW_VALUE_OF_TEXT(mw_str_from(name))};
+  result r = ask_with(f, MW_DB_ENGINE,
+                      (mw_query_opts){.sql = MW_STR("INSERT INTO signals (execution, id, name, data, sent_us) SELECT id, CAST($2 AS text),"
+                                                    " CAST($3 AS text), '1', 1 FROM executions WHERE id = mw_uuid($1) AND status < 8"
+                                                    " ON CONFLICT DO NOTHING"),
+                                      .params = params, .nparams = 3});
+  if (r.status) fprintf(stderr, "%s\n", r.text);
+  CHECK_INT(r.status, 0);
+  return r.affected;
+}
+
+static mw_write wait_of(mw_id id, int64_t fence, int64_t number) {
+  mw_write w = append(id, fence, number, MW_STATUS_WAITING);
+  w.due_us = INT64_MAX;
+  return w;
+}
+
+static void test_a_signal_ends_the_wait_for_its_name(void) {
+  fixture f;
+  setup(&f);
+  mw_id id = running(&f);
+  mw_write_more names = {.waits = MW_STR("\na\nb\n"), .state = MW_STR("{\"at\":1}")};
+  CHECK_INT(commit_more(&f, wait_of(id, 1, 1), names).status, 0);
+  CHECK_INT(status_of(&f, id), MW_STATUS_WAITING);
+  claims c = claim(&f, mw_clock_wall_us(), 10);
+  CHECK_INT(c.count, 0);
+  CHECK(c.next_due_us == INT64_MAX);
+  CHECK_INT(send_signal(&f, id, "s1", "other"), 1);
+  CHECK_INT(status_of(&f, id), MW_STATUS_WAITING);
+  CHECK_INT(send_signal(&f, id, "s2", "b"), 1);
+  CHECK_INT(status_of(&f, id), MW_STATUS_QUEUED);
+  c = claim(&f, mw_clock_wall_us(), 10);
+  CHECK_INT(c.count, 1);
+  CHECK_STR(c.state, "{\"at\":1}");
+  CHECK_INT(send_signal(&f, id, "s2", "b"), 0); // the same again is no other
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_a_signal_that_came_before_the_wait_is_not_lost(void) {
+  fixture f;
+  setup(&f);
+  mw_id id = running(&f);
+  CHECK_INT(send_signal(&f, id, "s1", "a"), 1);
+  mw_write_more names = {.waits = MW_STR("\na\n")};
+  CHECK_INT(commit_more(&f, wait_of(id, 1, 1), names).status, 0);
+  CHECK_INT(status_of(&f, id), MW_STATUS_QUEUED);
+  CHECK_INT(claim(&f, mw_clock_wall_us(), 10).count, 1);
+  names.take = MW_STR("s1\nunknown");
+  CHECK_INT(commit_more(&f, wait_of(id, 1, 2), names).status, MW_ESTALE); // of the owner before: takes nothing
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM signals WHERE taken_us IS NULL"), 1);
+  CHECK_INT(commit_more(&f, wait_of(id, 2, 2), names).status, 0);
+  CHECK_INT(status_of(&f, id), MW_STATUS_WAITING); // what is taken ends no wait
+  CHECK_INT(send_signal(&f, id, "s1", "a"), 0);
+  CHECK_INT(status_of(&f, id), MW_STATUS_WAITING);
+  CHECK_INT(send_signal(&f, id, "s2", "a"), 1);
+  CHECK_INT(claim(&f, mw_clock_wall_us(), 10).count, 1);
+  CHECK_INT(commit(&f, append(id, 3, 3, MW_STATUS_COMPLETED)).status, 0);
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM signals"), 0);
+  CHECK_INT(send_signal(&f, id, "s3", "a"), 0);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_signals_and_waits_at_once_leave_nobody_waiting(void) {
+  enum { RUNS = 60 };
+  fixture f;
+  setup(&f);
+  static answer waits[RUNS];
+  static result sent[RUNS];
+  static char texts[RUNS][MW_ID_TEXT];
+  memset(waits, 0, sizeof waits);
+  memset(sent, 0, sizeof sent);
+  mw_id ids[RUNS];
+  for (int i = 0; i < RUNS; i++) ids[i] = running(&f), mw_id_format(&ids[i], texts[i]);
+  mw_write_more names = {.waits = MW_STR("\na\n")};
+  for (int i = 0; i < RUNS; i++) {
+    mw_write w = wait_of(ids[i], 1, 1);
+    w.more = &names;
+    mw_value param = MW_VALUE_OF_TEXT(mw_str_from(texts[i]));
+    mw_query_opts send = {.sql = MW_STR("INSERT INTO signals (execution, id, name, sent_us) VALUES (mw_uuid($1), 's', 'a', 1)"),
+                          .params = &param, .nparams = 1};
+    if (i % 2) CHECK_INT(mw_store_query(f.client, MW_DB_ENGINE, &send, on_rows, &sent[i], NULL), 0);
+    CHECK_INT(mw_store_write(f.client, &w, on_written, &waits[i]), 0);
+    if (i % 2 == 0) CHECK_INT(mw_store_query(f.client, MW_DB_ENGINE, &send, on_rows, &sent[i], NULL), 0);
+    if (i % 7 == 0) mw_loop_turn(f.loop, false);
+  }
+  for (int i = 0; i < RUNS; i++) {
+    RUN_UNTIL(f.loop, waits[i].done && sent[i].done);
+    CHECK_INT(waits[i].status, 0);
+    CHECK_INT(sent[i].status, 0);
+  }
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM executions WHERE status = 1"), RUNS);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_the_end_of_a_child_is_a_signal_to_its_parent(void) {
+  fixture f;
+  setup(&f);
+  mw_id parent = running(&f), child = mw_id_new();
+  mw_write_more more = {.has_parent = true, .parent = parent, .parent_key = MW_STR("pay"), .own_id = true};
+  mw_write w = create(child, MW_STATUS_RUNNING);
+  CHECK_INT(commit_more(&f, w, more).status, 0);
+  answer again = commit_more(&f, w, more);
+  CHECK_INT(again.status, MW_EEXISTS);
+  CHECK(again.has_existing && memcmp(&again.existing, &child, sizeof child) == 0);
+  CHECK_INT(commit_more(&f, wait_of(parent, 1, 1), (mw_write_more){.waits = MW_STR("\n$child:pay\n")}).status, 0);
+  CHECK_INT(status_of(&f, parent), MW_STATUS_WAITING);
+  mw_write last = append(child, 1, 1, MW_STATUS_COMPLETED);
+  last.output = MW_STR("{\"ok\":true}");
+  CHECK_INT(commit(&f, last).status, 0);
+  CHECK_INT(status_of(&f, parent), MW_STATUS_QUEUED);
+  CHECK_STR(ask(&f, MW_DB_ENGINE, "SELECT data FROM signals WHERE name = '$child:pay'").cell,
+            "{\"status\":\"completed\",\"output\":{\"ok\":true},\"error\":null}");
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static mw_write in_group(mw_status status, int64_t due_us) {
+  mw_write w = create(mw_id_new(), status);
+  w.due_us = due_us;
+  return w;
+}
+
+static void test_a_group_has_no_more_runs_than_slots(void) {
+  enum { RUNS = 40, SLOTS = 3 };
+  fixture f;
+  setup(&f);
+  mw_write_more more = {.group = MW_STR("customer:7"), .group_slots = SLOTS};
+  static answer answers[RUNS];
+  memset(answers, 0, sizeof answers);
+  for (int i = 0; i < RUNS; i++) {
+    mw_write w = in_group(MW_STATUS_QUEUED, 1);
+    w.more = &more;
+    CHECK_INT(mw_store_write(f.client, &w, on_written, &answers[i]), 0);
+  }
+  for (int i = 0; i < RUNS; i++) {
+    RUN_UNTIL(f.loop, answers[i].done);
+    CHECK_INT(answers[i].status, 0);
+  }
+  CHECK_INT(engine_number(&f, "SELECT count(*) FROM executions WHERE status = 1"), SLOTS);
+  int ended = 0;
+  for (int round = 0; round < RUNS && ended < RUNS; round++) {
+    claims c = claim(&f, mw_clock_wall_us(), 64);
+    CHECK(c.count <= SLOTS);
+    CHECK_STR(c.group, "customer:7");
+    for (size_t i = 0; i < c.count; i++, ended++) {
+      CHECK_INT(engine_number(&f, "SELECT count(*) FROM executions WHERE slot = 1"), RUNS - ended < SLOTS ? RUNS - ended : SLOTS);
+      mw_status last = ended % 3 ? MW_STATUS_COMPLETED : MW_STATUS_FAILED;
+      CHECK_INT(commit(&f, append(c.ids[i], c.fences[i], 1, last)).status, 0);
+    }
+  }
+  CHECK_INT(ended, RUNS);
+  CHECK_INT(engine_number(&f, "SELECT running FROM workflow_groups"), 0);
+  CHECK_INT(commit_more(&f, create(mw_id_new(), MW_STATUS_RUNNING), more).status, MW_EINVALID);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_a_run_of_a_group_takes_its_slot_when_its_time_has_come(void) {
+  fixture f;
+  setup(&f);
+  mw_write_more more = {.group = MW_STR("g"), .group_slots = 1};
+  int64_t now_us = mw_clock_wall_us();
+  mw_write later = in_group(MW_STATUS_SLEEPING, now_us - 1), first = in_group(MW_STATUS_QUEUED, 1);
+  CHECK_INT(commit_more(&f, later, more).status, 0);
+  CHECK_INT(commit_more(&f, first, more).status, 0);
+  claims c = claim(&f, now_us, 10);
+  CHECK_INT(c.count, 1);
+  CHECK(memcmp(&c.ids[0], &first.id, sizeof first.id) == 0);
+  CHECK_INT(status_of(&f, later.id), MW_STATUS_BLOCKED);
+  CHECK_INT(claim(&f, now_us, 10).count, 0);
+  mw_write sleeps = append(first.id, 1, 1, MW_STATUS_SLEEPING); // keeps its slot
+  sleeps.due_us = now_us - 1;
+  CHECK_INT(commit(&f, sleeps).status, 0);
+  c = claim(&f, now_us, 10);
+  CHECK_INT(c.count, 1);
+  CHECK_INT(commit(&f, append(first.id, 2, 2, MW_STATUS_CANCELLED)).status, 0);
+  c = claim(&f, now_us, 10);
+  CHECK_INT(c.count, 1);
+  CHECK(memcmp(&c.ids[0], &later.id, sizeof later.id) == 0);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static mw_id queue(fixture *f, const char *workflow, int priority, int64_t due_us) {
+  mw_write w = create(mw_id_new(), MW_STATUS_QUEUED);
+  w.workflow = mw_str_from(workflow);
+  w.due_us = due_us;
+  CHECK_INT(commit_more(f, w, (mw_write_more){.priority = priority}).status, 0);
+  return w.id;
+}
+
+static void test_workflows_get_equal_shares_of_a_claim(void) {
+  fixture f;
+  setup(&f);
+  int64_t now_us = mw_clock_wall_us();
+  for (int i = 0; i < 30; i++) queue(&f, "flood", 0, now_us - 1000000);
+  mw_id one = queue(&f, "small", 0, now_us - 1), other = queue(&f, "small", 0, now_us - 2);
+  claims c = claim(&f, now_us, 8);
+  CHECK_INT(c.count, 8);
+  int found = 0;
+  for (size_t i = 0; i < c.count; i++)
+    found += memcmp(&c.ids[i], &one, sizeof one) == 0 || memcmp(&c.ids[i], &other, sizeof other) == 0;
+  CHECK_INT(found, 2);
+  CHECK_INT(claim(&f, now_us, 64).count, 24);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_priorities_come_first_and_age_raises_them(void) {
+  fixture f;
+  setup(&f);
+  int64_t now_us = mw_clock_wall_us();
+  const int64_t minute_us = 60000000;
+  mw_id low = queue(&f, "w", 0, now_us - minute_us / 2), high = queue(&f, "w", 5, now_us - 1), old = queue(&f, "w", -5, now_us - 11 * minute_us);
+  mw_id order[] = {old, high, low};
+  for (int i = 0; i < 3; i++) {
+    claims c = claim(&f, now_us, 1);
+    CHECK_INT(c.count, 1);
+    CHECK(memcmp(&c.ids[0], &order[i], sizeof low) == 0);
+  }
+  CHECK_INT(commit_more(&f, create(mw_id_new(), MW_STATUS_QUEUED), (mw_write_more){.priority = 101}).status, MW_EINVALID);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_what_is_paused_is_not_claimed(void) {
+  fixture f;
+  setup(&f);
+  int64_t now_us = mw_clock_wall_us();
+  queue(&f, "a", 0, 1);
+  queue(&f, "b", 0, 1);
+  must(&f, MW_DB_ENGINE, "INSERT INTO workflow_pauses (app, workflow, actor, at_us) VALUES ('default', 'a', 'me', 1)");
+  claims c = claim(&f, now_us, 10);
+  CHECK_INT(c.count, 1);
+  CHECK(c.next_due_us > now_us); // and nobody asks again and again
+  queue(&f, "b", 0, 1);
+  must(&f, MW_DB_ENGINE, "UPDATE workflow_pauses SET workflow = '*'");
+  CHECK_INT(claim(&f, now_us, 10).count, 0);
+  must(&f, MW_DB_ENGINE, "DELETE FROM workflow_pauses");
+  CHECK_INT(claim(&f, now_us, 10).count, 2);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
+static void test_an_owner_is_told_what_an_operator_wants(void) {
+  fixture f;
+  setup(&f);
+  mw_id id = running(&f);
+  int control = -1;
+  mw_write_more more = {.state = MW_STR("1"), .control = &control};
+  CHECK_INT(commit_more(&f, append(id, 1, 1, MW_STATUS_NONE), more).status, 0);
+  CHECK_INT(control, 0);
+  must(&f, MW_DB_ENGINE, "UPDATE executions SET control = 2");
+  CHECK_INT(commit_more(&f, append(id, 1, 2, MW_STATUS_NONE), more).status, 0);
+  CHECK_INT(control, 2);
+  CHECK_INT(status_of(&f, id), MW_STATUS_RUNNING);
+  CHECK_STR(ask(&f, MW_DB_ENGINE, "SELECT state FROM executions").cell, "1");
+  CHECK_INT(commit(&f, append(id, 1, 3, MW_STATUS_QUEUED)).status, 0);
+  CHECK_INT(claim(&f, mw_clock_wall_us(), 1).control, 2);
   stop(&f);
   remove_dir(f.dir);
 }
@@ -1152,6 +1433,16 @@ static const test tests[] = {
     TEST(test_what_is_due_is_claimed_oldest_first),
     TEST(test_what_is_queued_is_due_whatever_the_clocks_say),
     TEST(test_running_executions_are_claimed_again_after_a_restart),
+    TEST(test_a_signal_ends_the_wait_for_its_name),
+    TEST(test_a_signal_that_came_before_the_wait_is_not_lost),
+    TEST(test_signals_and_waits_at_once_leave_nobody_waiting),
+    TEST(test_the_end_of_a_child_is_a_signal_to_its_parent),
+    TEST(test_a_group_has_no_more_runs_than_slots),
+    TEST(test_a_run_of_a_group_takes_its_slot_when_its_time_has_come),
+    TEST(test_workflows_get_equal_shares_of_a_claim),
+    TEST(test_priorities_come_first_and_age_raises_them),
+    TEST(test_what_is_paused_is_not_claimed),
+    TEST(test_an_owner_is_told_what_an_operator_wants),
     TEST(test_code_is_stored_once_by_content),
     TEST(test_changes_are_numbered_without_a_gap),
     TEST(test_values_go_in_and_come_out),
@@ -1188,6 +1479,16 @@ static const test loop_tests[] = {
     TEST(test_bad_members_of_a_group_do_not_harm_the_others),
     TEST(test_what_is_due_is_claimed_oldest_first),
     TEST(test_running_executions_are_claimed_again_after_a_restart),
+    TEST(test_a_signal_ends_the_wait_for_its_name),
+    TEST(test_a_signal_that_came_before_the_wait_is_not_lost),
+    TEST(test_signals_and_waits_at_once_leave_nobody_waiting),
+    TEST(test_the_end_of_a_child_is_a_signal_to_its_parent),
+    TEST(test_a_group_has_no_more_runs_than_slots),
+    TEST(test_a_run_of_a_group_takes_its_slot_when_its_time_has_come),
+    TEST(test_workflows_get_equal_shares_of_a_claim),
+    TEST(test_priorities_come_first_and_age_raises_them),
+    TEST(test_what_is_paused_is_not_claimed),
+    TEST(test_an_owner_is_told_what_an_operator_wants),
     TEST(test_code_is_stored_once_by_content),
     TEST(test_changes_are_numbered_without_a_gap),
     TEST(test_values_go_in_and_come_out),

@@ -20,7 +20,7 @@ end
 local function made(text)
   local found = {}
   for kind, name in text:gsub("{{schema}}%.", ""):gmatch("CREATE U?N?I?Q?U?E? ?(%u+) ([%w_]+)") do
-    if kind ~= "FUNCTION" then found[#found + 1] = kind .. " " .. name end
+    if kind ~= "FUNCTION" and kind ~= "TRIGGER" then found[#found + 1] = kind .. " " .. name end
   end
   table.sort(found)
   return found
@@ -56,9 +56,10 @@ describe("migrations", function()
       local text = read("migrations/postgres/" .. name):gsub("%-%-[^\n]*", "")
       assert.is_nil(text:lower():find("jsonb"))
       for kind, what in text:gmatch("CREATE (%u+) (%S+)") do
-        if kind ~= "INDEX" and kind ~= "UNIQUE" then assert.matches("^{{schema}}%.", what) end
+        if kind ~= "INDEX" and kind ~= "UNIQUE" and kind ~= "TRIGGER" then assert.matches("^{{schema}}%.", what) end
       end
       for table_name in text:gmatch("INDEX [%w_]+ ON (%S+)") do assert.matches("^{{schema}}%.", table_name) end
+      for table_name in text:gmatch("CREATE TRIGGER [^;]- ON (%S+)") do assert.matches("^{{schema}}%.", table_name) end
     end
   end)
 end)
