@@ -106,6 +106,16 @@ static void do_hand_over(void *arg) {
   mw_free(job);
 }
 
+static void do_finish_hand_over(void *arg) { mw_worker_finish_hand_over(arg); }
+
+static void on_worker_quiet(void *arg) {
+  mw_runtime *rt = arg;
+  if (++rt->quiet < rt->workers) return;
+  for (int i = 0; i < rt->workers; i++) mw_loop_post(rt->worker[i].loop, do_finish_hand_over, &rt->worker[i]);
+}
+
+void mw_runtime_worker_quiet(mw_runtime *rt) { mw_loop_post(rt->main, on_worker_quiet, rt); }
+
 static void do_wind_down(void *arg) { mw_worker_wind_down(arg); }
 
 static void end_all(mw_runtime *rt, int status, mw_loop_cb how) {

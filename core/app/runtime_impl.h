@@ -73,6 +73,7 @@ struct mw_runtime {
   int shared[MW_LISTENERS][MW_MAX_WORKERS]; /**< The workers' sockets once more, for those who help a stuck worker; -1: none. Main thread. */
   int beats;            /**< Workers that have not answered the supervisor's ping yet; main thread. */
   uint64_t helped[MW_MAX_WORKERS]; /**< By helper: whose sockets it was given, a bit each. Main thread. */
+  int quiet;            /**< Workers that have nothing to wait for in a hand-over; main thread. */
   int installed;        /**< Workers that serve a generation; main thread. */
   mw_reload reload;
   mw_work_pool *database_pool;
@@ -114,6 +115,9 @@ void mw_runtime_close_shared(mw_runtime *rt);
 void mw_runtime_worker_opened(mw_runtime *rt, mw_worker *worker);
 /** A worker's loop has stopped. Any thread. */
 void mw_runtime_worker_ended(mw_runtime *rt);
+/** A worker that hands over has nothing left that must end first. When that is so for all, all stop accepting: the kernel goes on giving
+ *  the sockets of each its share, so that none may be the first. Any thread. */
+void mw_runtime_worker_quiet(mw_runtime *rt);
 /** Accepts connections and tells the supervisor that the server serves, once a generation is there and the database is prepared (or known to
  *  be away), so that no connection that waited is answered 503 for it. Main thread. */
 void mw_runtime_open_doors(mw_runtime *rt);

@@ -19,7 +19,7 @@
 #include "vm/task.h"
 #include "vm/watchdog.h"
 
-enum { TICK_MS = 1000, QUIET_LOOK_MS = 10 };
+enum { TICK_MS = 1000, QUIET_LOOK_MS = 10, LAST_MS = 2000 };
 
 /* ---- calling lua/mw/boot.lua ---- */
 
@@ -160,29 +160,37 @@ void mw_worker_wind_down(mw_worker *worker) {
   if (!worker->draining) mw_http_host_wind_down(worker->http);
 }
 
-// Clients had time to leave, and no task runs but those of requests.
+// Clients had time to leave, no request is older than that, and no task runs but those of requests.
 static bool is_quiet(const mw_worker *worker, int64_t now_ms) {
+  const mw_server *server = mw_http_host_server(worker->http);
   mw_server_stats stats;
-  mw_server_stats_get(mw_http_host_server(worker->http), &stats);
+  mw_server_stats_get(server, &stats);
   if (stats.connections && now_ms - worker->left_at_ms < MW_SERVER_IDLE_GRACE_MS + QUIET_LOOK_MS) return false;
-  return !worker->retiring && (!worker->vm || mw_vm_task_count(worker->vm) <= stats.requests_active);
+  if (worker->retiring || (worker->vm && mw_vm_task_count(worker->vm) > stats.requests_active)) return false;
+  return !mw_server_has_older(server, worker->left_at_ms * 1000000);
 }
 
 static void on_leave(mw_timer *timer, void *arg) {
   mw_worker *worker = arg;
   int64_t now = mw_clock_mono_ms();
-  if (now < worker->drain_until_ms && !is_quiet(worker, now)) mw_timer_start(worker->loop, timer, QUIET_LOOK_MS);
-  else mw_worker_drain(worker, worker->drain_until_ms > now ? worker->drain_until_ms - now : 0);
+  if (now < worker->accept_until_ms && !is_quiet(worker, now)) mw_timer_start(worker->loop, timer, QUIET_LOOK_MS);
+  else mw_runtime_worker_quiet(worker->rt);
 }
 
 void mw_worker_hand_over(mw_worker *worker, int64_t bound_ms) {
   if (worker->draining || worker->leaving) return;
   worker->left_at_ms = mw_clock_mono_ms();
   worker->drain_until_ms = worker->left_at_ms + bound_ms;
+  worker->accept_until_ms = worker->drain_until_ms - (bound_ms / 4 < LAST_MS ? bound_ms / 4 : LAST_MS);
   stop_engine(worker);
   mw_worker_wind_down(worker);
   mw_timer_init(&worker->leave, on_leave, worker);
   mw_timer_start(worker->loop, &worker->leave, 0);
+}
+
+void mw_worker_finish_hand_over(mw_worker *worker) {
+  int64_t left_ms = worker->drain_until_ms - mw_clock_mono_ms();
+  mw_worker_drain(worker, left_ms > 0 ? left_ms : 0);
 }
 
 void mw_worker_drain(mw_worker *worker, int64_t bound_ms) {

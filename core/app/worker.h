@@ -28,7 +28,7 @@ typedef struct mw_worker {
   bool listening, engine_started, leaving, draining, http_drained; /**< `leaving`: the engine begins nothing any more. */
   int *help[MW_MAX_WORKERS]; /**< Descriptors on which it helps each other worker (see stuck.c), -1 at the end; NULL: none. */
   int retiring;           /**< vms that still have tasks. */
-  int64_t left_at_ms, drain_until_ms;
+  int64_t left_at_ms, accept_until_ms, drain_until_ms;
   bool rebuild_asked;     /**< A fresh generation is on its way because of memory. */
   mw_timer start_retry, tick, leave;
 } mw_worker;
@@ -46,8 +46,10 @@ void mw_worker_start_engine(mw_worker *worker);
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us);
 /** Says `Connection: close` on all answers while it goes on serving. */
 void mw_worker_wind_down(mw_worker *worker);
-/** Winds down and starts no execution any more; drains as soon as those under way have ended, so that connections come in for as long as
- *  that takes. All within `bound_ms`. */
+/** Winds down and starts no execution any more; says mw_runtime_worker_quiet once those under way, and the requests that were there, have
+ *  ended, at the latest a while before `bound_ms` are over. Connections come in until mw_worker_finish_hand_over. */
 void mw_worker_hand_over(mw_worker *worker, int64_t bound_ms);
+/** Drains in what is left of the hand-over's `bound_ms`. */
+void mw_worker_finish_hand_over(mw_worker *worker);
 /** Stops listening, lets requests and tasks end within `bound_ms`, closes everything; the thread ends then. */
 void mw_worker_drain(mw_worker *worker, int64_t bound_ms);

@@ -122,6 +122,15 @@ void mw_server_set_router(mw_server *server, int tag, mw_router *router) {
   mw_router_unref(old);
 }
 
+bool mw_server_has_older(const mw_server *server, int64_t than_ns) {
+  MW_LIST_EACH(&server->conns, node) {
+    const conn *c = MW_CONTAINER(node, conn, node);
+    bool is_busy = c->state == CONN_HEAD ? c->reading_head : c->state != CONN_CLOSING;
+    if (is_busy && c->req && c->req->started_ns < than_ns) return true;
+  }
+  return false;
+}
+
 /* ---- the end ---- */
 
 static void finish_drain(void *arg) {

@@ -94,6 +94,8 @@ typedef struct mw_server_stats {
   uint64_t requests, refused;
 } mw_server_stats;
 void mw_server_stats_get(const mw_server *server, mw_server_stats *stats);
+/** True when a request whose first byte came before that monotonic time (ns) is not answered to its end. Looks at each connection. */
+bool mw_server_has_older(const mw_server *server, int64_t than_ns);
 
 /* ---- the request ---- */
 

@@ -10,6 +10,8 @@ local plugin = [[
   local mw = require "mw"
   mw.get("/up", function(_, res) res:text("up") end)
   mw.get("/slow", function(_, res) mw.sleep("700ms") res:text("slow") end)
+  mw.get("/long", function(_, res) mw.sleep("6s") res:text("long") end)
+  mw.get("/endless", function(_, res) while true do mw.sleep("1s") end end)
   mw.get("/pid", function(_, res) res:text("one") end)
 ]]
 
@@ -102,6 +104,64 @@ describe("SIGUSR2", function()
     assert.equal("slow", answer.body)
     assert.equal("close", answer.headers.connection)
     s:wait_log("the swap is done", 10)
+  end)
+
+  -- Connections of their own, so that the sockets of both workers get some.
+  local function answers_at_once(seconds)
+    local until_s = posix.now() + seconds
+    repeat
+      assert.equal("up", s:get("/up", { timeout = 3 }).body)
+      posix.pause(0.02)
+    until posix.now() >= until_s
+  end
+
+  for _, engine in ipairs { "SQLite", "PostgreSQL" } do
+    it("lets new connections in on all workers while a step runs on one, on " .. engine, function()
+      local url = os.getenv("MW_TEST_DATABASE_URL")
+      if engine == "PostgreSQL" and not url then return pending("needs PostgreSQL") end
+      local up = upstream.start { delay = 6 }
+      start {
+        plugins = { ["p.lua"] = plugin, ["work.lua"] = work },
+        database = engine == "PostgreSQL" and server.fresh_database(url) or nil,
+        env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port },
+      }
+      assert.equal(200, s:post("/api/trigger", { json = { name = "work", input = { run = "one" } } }).status)
+      s:wait(function() return #up:calls() == 1 end, 5, "the step to begin")
+      s:kill(posix.SIGUSR2)
+      s:wait_log("another server takes over", 10)
+      answers_at_once(4)
+      s:wait_log("the swap is done", 15)
+      s:wait(function() return #up:calls() >= 2 end, 10, "the execution to go on")
+      local calls = up:calls()
+      assert.equal("/a", calls[1].path)
+      assert.equal("/b", calls[2].path)
+      up:stop()
+    end)
+  end
+
+  it("lets new connections in while a long request runs, and answers that too", function()
+    start()
+    local conn = s:connect { timeout = 15 }
+    conn:send("GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    posix.pause(0.1)
+    s:kill(posix.SIGUSR2)
+    s:wait_log("another server takes over", 10)
+    answers_at_once(4)
+    assert.equal("long", conn:read_answer("GET").body)
+    s:wait_log("the swap is done", 10)
+  end)
+
+  it("lets new connections in until a request without an end is cut off", function()
+    start { env = { MOONWATCH_DRAIN_TIMEOUT = "6s" } }
+    local conn = s:connect { timeout = 15 }
+    conn:send("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    posix.pause(0.1)
+    s:kill(posix.SIGUSR2)
+    s:wait_log("another server takes over", 10)
+    answers_at_once(4)
+    s:wait_log("the swap is done", 15)
+    assert.equal("up", s:get("/up").body)
+    conn:close()
   end)
 
   it("reads the configuration anew: a listener comes, another goes, workers change", function()
