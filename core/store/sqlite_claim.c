@@ -22,7 +22,8 @@ typedef enum statement {
 
 #define UNPAUSED " NOT EXISTS (SELECT 1 FROM workflow_pauses p WHERE p.app = e.app AND p.workflow IN (e.workflow, '*'))"
 #define HAS_SLOT " (e.group_key IS NULL OR e.slot = 1)"
-#define LINES "SELECT workflow, priority FROM executions INDEXED BY executions_ready WHERE status IN (1, 3, 4)"
+#define MAY_BECOME_DUE "status <> 2 AND status < 5" // as the indexes say it
+#define LINES "SELECT workflow, priority FROM executions INDEXED BY executions_ready WHERE " MAY_BECOME_DUE
 
 static const char *const texts[STATEMENTS] = {
     [ST_ORPHANS] = "SELECT id, due_us FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
@@ -35,7 +36,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_NEXT_PRIORITY] = LINES " AND workflow = ?1 AND priority < ?2 ORDER BY priority DESC LIMIT 1",
     // A workflow that is paused in every app is passed by, so that what piles up in it is not read.
     [ST_DUE] = "SELECT e.id, e.due_us FROM executions e INDEXED BY executions_ready"
-               " WHERE e.status IN (1, 3, 4) AND e.workflow = ?1 AND e.priority = ?2 AND e.due_us <= ?3"
+               " WHERE e.status <> 2 AND e.status < 5 AND e.workflow = ?1 AND e.priority = ?2 AND e.due_us <= ?3"
                " AND EXISTS (SELECT 1 FROM apps a WHERE NOT EXISTS"
                " (SELECT 1 FROM workflow_pauses p WHERE p.app = a.name AND p.workflow IN (?1, '*')))"
                " AND" HAS_SLOT " AND" UNPAUSED " ORDER BY e.due_us, e.id LIMIT ?4",
@@ -45,7 +46,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_TAKE] = "UPDATE executions SET status = 2, owner = ?2, fence = fence + 1, started_us = coalesce(started_us, ?3) WHERE id = ?1"
                 " RETURNING fence, created_us, api_level, app, workflow, input, bundle, seed, control, priority, parent, group_key,"
                 " parent_key, tags, state",
-    [ST_NEXT_DUE] = "SELECT due_us FROM executions INDEXED BY executions_due WHERE status IN (1, 3, 4) AND due_us > ?1"
+    [ST_NEXT_DUE] = "SELECT due_us FROM executions INDEXED BY executions_due WHERE " MAY_BECOME_DUE " AND due_us > ?1"
                     " ORDER BY due_us LIMIT 1",
 };
 

@@ -12,7 +12,7 @@
 #include "store/sqlite.h"
 
 typedef enum statement {
-  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_FIND_ID, ST_CREATE, ST_CREATE_MORE, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE,
+  ST_FIND_KEY, ST_ADD_KEY, ST_DROP_KEYS, ST_FIND_EXTERNAL, ST_FIND_ID, ST_CREATE, ST_CREATE_MORE, ST_ADMIT, ST_APPEND, ST_FIND_ENTRY, ST_UPDATE,
   ST_UPDATE_STATE, ST_UPDATE_WAITS, ST_SIGNAL_TAKEN, ST_CONTROL, ST_CODE, ST_COUNT_CHANGE, ST_CHANGE, ST_STOP_NODES, ST_ADD_NODE, ST_BEGIN, ST_COMMIT, ST_ROLLBACK, STATEMENTS,
 } statement;
 
@@ -30,6 +30,7 @@ static const char *const texts[STATEMENTS] = {
                        " journal_version, seed, input, request_hash, created_us, started_us, group_key, group_slots, priority, tags, parent,"
                        " parent_key)"
                        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+    [ST_ADMIT] = "UPDATE executions SET status = 6 WHERE id = ?1", // its trigger looks for a slot
     [ST_APPEND] = "INSERT INTO journal (execution, number, fence, at_us, data)"
                   " SELECT ?1, ?2, ?3, ?4, ?5 FROM executions WHERE id = ?1 AND fence = ?3 AND owner = ?6"
                   " ON CONFLICT DO NOTHING",
@@ -209,6 +210,14 @@ static int find_by_id(mw_sqlite_file *file, mw_sqlite_member *m) {
   return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
+static int admit(mw_sqlite_file *file, const mw_write *w) {
+  sqlite3_stmt *st;
+  int rc = get(file, ST_ADMIT, &st);
+  if (rc) return rc;
+  bind_id(st, 1, &w->id);
+  return run(st);
+}
+
 static int run_create(mw_sqlite_file *file, mw_sqlite_member *m) {
   int rc = SQLITE_OK;
   m->has_existing = false;
@@ -218,6 +227,7 @@ static int run_create(mw_sqlite_file *file, mw_sqlite_member *m) {
   if (!rc && !m->has_existing && m->write.external_id.len) rc = find_by_external_id(file, m);
   if (rc || m->has_existing) return rc;
   rc = insert_execution(file, &m->write);
+  if (!rc && m->write.status == MW_STATUS_BLOCKED) rc = admit(file, &m->write);
   if (!rc && m->write.key.len) rc = add_key(file, &m->write);
   if (!rc && m->write.key.len) rc = drop_old_keys(file, m->write.now_us);
   return rc;

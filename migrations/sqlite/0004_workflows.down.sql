@@ -1,9 +1,7 @@
 -- A run that waits for a signal, or for a slot, is queued: the program before has no other way to go on with it.
 DROP TRIGGER executions_end;
-DROP TRIGGER executions_admit_new;
-DROP TRIGGER executions_admit;
 DROP TRIGGER signals_arrive;
-DROP TRIGGER executions_wait;
+DROP TRIGGER executions_park;
 UPDATE executions SET status = 1 WHERE status IN (4, 6);
 DROP INDEX executions_without_slot;
 DROP INDEX executions_blocked;
