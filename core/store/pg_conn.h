@@ -28,7 +28,7 @@ typedef struct mw_pg_target mw_pg_target;
 typedef struct mw_pg_conn mw_pg_conn;
 typedef struct mw_pg_op mw_pg_op;
 
-#define MW_PG_STMTS_MAX 4
+#define MW_PG_STMTS_MAX 5
 
 typedef struct mw_pg_stmt {
   const char *sql; /**< Outlives the op. */

@@ -170,19 +170,24 @@ int mw_pg_register_node(mw_store_client *base, register_cb cb, void *arg) {
 
 /* ---- claiming ---- */
 
+enum { CLAIM_NO_JIT, CLAIM_ADMIT, CLAIM_TAKE, CLAIM_STOP_DEAD, CLAIM_NEXT_DUE, CLAIM_STATEMENTS };
+
+// For this transaction. The planner takes the lines for many more than there are, and would compile for a second what runs for some ms.
+static const char no_jit_sql[] = "SELECT set_config('jit', 'off', true)";
+
 static mw_str cell(mw_pg_job *job, const PGresult *result, int row, int column) {
   return mw_arena_str(&job->arena, mw_str_of(PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column)));
 }
 
 static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
   mw_pg_job *job = MW_CONTAINER(op, mw_pg_job, op);
-  if (stmt == 3) {
+  if (stmt == CLAIM_NEXT_DUE) {
     bool known = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
     job->number = INT64_MAX;
     if (known) job->number = mw_pg_clock_from_database(&mw_pg_writer_node(job->writer)->store->clock, strtoll(PQgetvalue(result, 0, 0), NULL, 10));
     return;
   }
-  if (stmt != 1) return;
+  if (stmt != CLAIM_TAKE) return;
   int rows = PQntuples(result);
   mw_claimed *list = mw_arena_calloc(&job->arena, (size_t)(rows ? rows : 1) * sizeof *list);
   for (int row = 0; row < rows; row++) {
@@ -248,11 +253,12 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
   mw_pg_bind_i64(&job->binds, job->token);
   mw_pg_binds *now = mw_arena_calloc(&job->arena, sizeof *now);
   mw_pg_bind_i64(now, mw_clock_shifted_us());
-  job->op.stmts[0] = (mw_pg_stmt){.sql = node->admit, .params = mw_pg_binds_params(now), .prepare = true};
-  job->op.stmts[1] = (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
-  job->op.stmts[2] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
-  job->op.stmts[3] = (mw_pg_stmt){.sql = node->next_due, .params = mw_pg_binds_params(now), .prepare = true};
-  job->op.nstmts = 4;
+  job->op.stmts[CLAIM_NO_JIT] = (mw_pg_stmt){.sql = no_jit_sql, .prepare = true};
+  job->op.stmts[CLAIM_ADMIT] = (mw_pg_stmt){.sql = node->admit, .params = mw_pg_binds_params(now), .prepare = true};
+  job->op.stmts[CLAIM_TAKE] = (mw_pg_stmt){.sql = node->claim, .params = mw_pg_binds_params(&job->binds), .prepare = true};
+  job->op.stmts[CLAIM_STOP_DEAD] = (mw_pg_stmt){.sql = node->stop_dead, .params = who, .prepare = true};
+  job->op.stmts[CLAIM_NEXT_DUE] = (mw_pg_stmt){.sql = node->next_due, .params = mw_pg_binds_params(now), .prepare = true};
+  job->op.nstmts = CLAIM_STATEMENTS;
   job->op.on_result = on_claimed;
   mw_pg_job_run(job);
   return 0;
