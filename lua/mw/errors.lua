@@ -138,6 +138,11 @@ function M.try(fn, ...) return tried(M.pcall(fn, ...)) end
 --- The pcall that lets cancellation through; lua/mw/_sandbox.lua replaces the plain one when a task can be cancelled.
 M.pcall = pcall
 
+local said = setmetatable({}, { __mode = "k" })
+
+--- True for what a plugin made by mw.error: its words are meant for whoever asked.
+function M.is_said(err) return said[err] == true end
+
 --- `mw.error(code, message, {retryable=, …})`: makes an error object to `error()` with.
 ---@param code string a short word for programs, such as "out_of_stock"
 ---@param message? string
@@ -149,6 +154,7 @@ function M.public(code, message, fields)
   end
   if fields ~= nil and type(fields) ~= "table" then M.throw("invalid", "mw.error: the third argument must be a table") end
   local err = M.new(code, message == nil and code or tostring(message), fields)
+  said[err] = true
   if fields and fields.retryable == false then err.final = true end -- said so, not by default: a step is not tried again
   return err
 end

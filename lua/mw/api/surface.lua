@@ -12,6 +12,7 @@
 local access = require "mw.api.access"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
+local problem = require "mw.http.problem"
 local schema = require "mw.api.schema"
 
 local M = {}
@@ -103,7 +104,7 @@ function M.route(endpoint, listener)
   return {
     methods = { endpoint.method }, pattern = endpoint.pattern, handler = serve, opts = endpoint.opts or {},
     what = endpoint.method .. " " .. endpoint.pattern, where = "built in", plugin = "moonwatch", sort = true,
-    on_error = is_sidecar and M.flowwatch_error or nil,
+    on_error = is_sidecar and M.flowwatch_error or problem.answer_own,
   }
 end
 

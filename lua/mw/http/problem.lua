@@ -61,21 +61,35 @@ function M.send(req, res, status, detail, fields)
   res:status(status):header("content-type", "application/problem+json"):json(body)
 end
 
---- Answers what was raised; returns the status. In production an unexpected error's own words stay in the log.
-function M.answer(req, res, raised, development)
+-- What a stranger is told of a failure that is not his; the log has its words.
+local hidden = {
+  [503] = { "this is not available at the moment", "try again later; the log has the reason under this trace_id" },
+  other = { "the handler failed", "the log has the error under this trace_id" },
+}
+
+local function answer(req, res, raised, shows_all)
   local err = errors.from(raised)
   local status = M.status_of(err)
   if status == 429 or status == 503 then
     local wait = tonumber(err.retry_after) or 1
     res:header("retry-after", string.format("%d", math.max(1, math.ceil(wait))))
   end
-  if status >= 500 and status ~= 503 and not development then
-    M.send(req, res, status, "the handler failed", { hint = "the log has the error under this trace_id" })
+  if status < 500 or shows_all or status == 503 and errors.is_said(err) then
+    M.send(req, res, status, (status < 500 or status == 503) and err.message or tostring(err), { code = err.code, hint = err.hint })
   else
-    local expected = status < 500 or status == 503
-    M.send(req, res, status, expected and err.message or tostring(err), { code = err.code, hint = err.hint })
+    local words = hidden[status] or hidden.other
+    M.send(req, res, status, words[1], { hint = words[2] })
   end
   return status
+end
+
+--- Answers what a plugin's handler raised; returns the status. In production the words of what is not the client's fault (a database's
+--- address, a query) stay in the log, unless the plugin said them by mw.error.
+function M.answer(req, res, raised, development) return answer(req, res, raised, development) end
+
+--- The same for built-in surfaces, whose 503 says what is away to whoever may use them.
+function M.answer_own(req, res, raised, development)
+  return answer(req, res, raised, development or M.status_of(errors.from(raised)) == 503)
 end
 
 return M

@@ -34,6 +34,18 @@ describe("http.problem", function()
     assert.equal("1", answer(errors.new("unavailable", "x")).headers["retry-after"])
   end)
 
+  it("keeps what is away to itself in production, but for what the plugin said and for the built-in surfaces", function()
+    local away = errors.new("unavailable", "Redis at 10.0.0.5:6379 does not answer")
+    assert.equal("this is not available at the moment", answer(away).body.detail)
+    assert.is_nil(answer(away).body.code)
+    assert.equal(away.message, answer(away, true).body.detail)
+    assert.equal("closed for repairs", answer(errors.public("unavailable", "closed for repairs")).body.detail)
+    local shown
+    local res = { status = function(self) return self end, header = function(self) return self end, json = function(_, body) shown = body end }
+    assert.equal(503, problem.answer_own({ trace_id = "t" }, res, away))
+    assert.equal(away.message, shown.detail)
+  end)
+
   it("shows unexpected errors in development only", function()
     assert.equal("the handler failed", answer("plugins/a.lua:3: secret").body.detail)
     assert.equal("plugins/a.lua:3: secret", answer("plugins/a.lua:3: secret", true).body.detail)

@@ -42,13 +42,6 @@ local function find(routes, method, path)
   error("no route for " .. method .. " " .. path)
 end
 
--- As the HTTP server does with what a handler raises.
-local function problem(res, err)
-  err = require("mw.errors").from(err)
-  res:status(require("mw.api.surface").status_of(err))
-  res:json { title = err.code, status = res.code, detail = err.message, hint = err.hint }
-end
-
 function M.send(server, routes, method, path, opts)
   opts = opts or {}
   local route, params = find(routes, method, path)
@@ -61,10 +54,10 @@ function M.send(server, routes, method, path, opts)
   server.task.call(function()
     local ok, err = pcall(route.handler, req, res)
     if ok then return end
-    if route.on_error then route.on_error(req, res, err) else problem(res, err) end
+    route.on_error(req, res, err)
   end)
   assert(res.done, "the handler gave no answer")
-  local body = res.headers["content-type"]:find("^application/json") and server.json.decode(res.sent) or nil
+  local body = res.headers["content-type"]:find("^application/%a*%+?json") and server.json.decode(res.sent) or nil
   return { status = res.code, headers = res.headers, text = res.sent, body = body }
 end
 
