@@ -262,7 +262,15 @@ void conn_cut(conn *c, int status) {
   mw_stream_abort(c->stream, status);
 }
 
+// Nobody else is let in while the last ones are waited for.
+static int64_t head_ms(const mw_server *server) {
+  int64_t usual_ms = server->conf.header_timeout_ms;
+  return server->draining && usual_ms > MW_SERVER_LAST_HEAD_MS ? MW_SERVER_LAST_HEAD_MS : usual_ms;
+}
+
 void conn_wind_down(conn *c) {
+  bool is_late = c->state == CONN_HEAD && c->reading_head && c->due_ms - mw_loop_now_ms(c->server->loop) > head_ms(c->server);
+  if (is_late) conn_set_deadline(c, head_ms(c->server));
   if (c->state != CONN_HEAD || c->reading_head || c->in.len || c->processing || c->deferred) return;
   int64_t left_ms = c->due_ms - mw_loop_now_ms(c->server->loop), idle_ms = c->server->conf.idle_timeout_ms - left_ms;
   if (left_ms <= MW_SERVER_IDLE_GRACE_MS) return; // soon by itself, or told before
@@ -388,7 +396,7 @@ static bool take_head(conn *c, mw_str *data) {
     *data = mw_str_of(data->ptr + n, data->len - (size_t)n);
     begin_request(c, text, data->len > 0);
   } else {
-    if (!c->reading_head) conn_set_deadline(c, server->conf.header_timeout_ms);
+    if (!c->reading_head) conn_set_deadline(c, head_ms(server));
     c->reading_head = true;
     return false;
   }

@@ -125,8 +125,8 @@ void mw_server_set_router(mw_server *server, int tag, mw_router *router) {
 bool mw_server_has_older(const mw_server *server, int64_t than_ns) {
   MW_LIST_EACH(&server->conns, node) {
     const conn *c = MW_CONTAINER(node, conn, node);
-    bool is_busy = c->state == CONN_HEAD ? c->reading_head : c->state != CONN_CLOSING;
-    if (is_busy && c->req && c->req->started_ns < than_ns) return true;
+    if (c->state == CONN_HEAD && c->reading_head && (c->due_ms - server->conf.header_timeout_ms) * 1000000 < than_ns) return true;
+    if (c->req && c->state != CONN_CLOSING && c->req->started_ns < than_ns) return true;
   }
   return false;
 }

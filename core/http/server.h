@@ -84,7 +84,8 @@ void mw_server_set_router(mw_server *server, int tag, mw_router *router);
  *  request just now. */
 void mw_server_wind_down(mw_server *server);
 #define MW_SERVER_IDLE_GRACE_MS 500
-/** Stops accepting, winds down, answers what still comes on open connections, cuts what is left after `bound_ms`; then `cb`. */
+#define MW_SERVER_LAST_HEAD_MS 1000
+/** Stops accepting, winds down, answers what still comes on open connections (the headers of a request within MW_SERVER_LAST_HEAD_MS), cuts what is left after `bound_ms`; then `cb`. */
 void mw_server_drain(mw_server *server, int64_t bound_ms, void (*cb)(void *arg), void *arg);
 /** After the drain's callback. */
 void mw_server_free(mw_server *server);

@@ -182,7 +182,7 @@ void conn_open(port *p, mw_stream *stream);
 void conn_finish_exchange(conn *c, int status);
 /** Closes at once; on_gone tells `status`. */
 void conn_cut(conn *c, int status);
-/** Closes it when nothing has gone on for MW_SERVER_IDLE_GRACE_MS, else as soon as that is so. */
+/** Closes it when nothing has gone on for MW_SERVER_IDLE_GRACE_MS, else as soon as that is so; shortens the wait for a head in a drain. */
 void conn_wind_down(conn *c);
 /** Sends, or gathers while the connection is corked. */
 void conn_write(conn *c, mw_str head, mw_str body);

@@ -164,6 +164,23 @@ describe("SIGUSR2", function()
     conn:close()
   end)
 
+  it("lets new connections in though clients are slow to say what they want", function()
+    start()
+    local before = s:connect { timeout = 15 }
+    before:send("GET /up HTTP/1.1\r\n")
+    posix.pause(0.1)
+    s:kill(posix.SIGUSR2)
+    s:wait_log("another server takes over", 10)
+    answers_at_once(2)
+    before:send("Host: localhost\r\n\r\n")
+    local since = s:connect { timeout = 15 }
+    since:send("GET /up HTTP/1.1\r\n")
+    assert.equal("up", before:read_answer("GET").body)
+    answers_at_once(3)
+    s:wait_log("the swap is done", 10)
+    since:close()
+  end)
+
   it("reads the configuration anew: a listener comes, another goes, workers change", function()
     start { config = [[return { listen_app = "127.0.0.1:0", workers = 3 }]], args = {} }
     local old_app = s.app_port
