@@ -116,6 +116,7 @@ static void drain(supervisor *self, int number) {
     finish(self, MW_EXIT_OK);
     return;
   }
+  mw_sockets_close(self->fds); // the server has its own until it drains; then who connects hears at once that nobody is there
   mw_log(MW_LOG_INFO, "supervisor", "draining", MW_LOG_S("signal", strsignal(number)),
          MW_LOG_I("at_most_ms", self->conf->drain_timeout));
   mw_notify("STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%lld",

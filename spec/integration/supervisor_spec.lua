@@ -156,6 +156,24 @@ describe("the supervisor", function()
     s:clean()
   end)
 
+  it("refuses connections while it drains, rather than let them wait for nobody", function()
+    start { env = { MOONWATCH_DRAIN_TIMEOUT = "4s" } }
+    local conn = s:connect()
+    conn:send("GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    posix.pause(0.1)
+    s:kill(posix.SIGTERM)
+    s:wait(function()
+      local other = http.try_connect("127.0.0.1", s.port)
+      if other then other:close() end
+      return not other
+    end, 3, "a refusal")
+    assert.is_true(posix.is_alive(s.pid))
+    conn:close()
+    assert.equal(0, (posix.wait_exit(s.pid, 15)))
+    s.pid = nil
+    s:clean()
+  end)
+
   it("kills at once when it is asked twice", function()
     start()
     local conn = s:connect()
