@@ -72,12 +72,14 @@ static int l_gc(lua_State *L) {
 }
 
 static int open_module(lua_State *L) {
-  static const luaL_Reg methods[] = {{"next", l_next}, {"format", l_format}, {"__gc", l_gc}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"next", l_next}, {"format", l_format}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
   luaL_newmetatable(L, TYPE);
+  lua_pushcfunction(L, l_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_newtable(L);
   luaL_register(L, NULL, methods);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -2, "__index");
+  lua_setfield(L, -2, "__index"); // apart from __gc, which nobody shall call
   lua_pop(L, 1);
   lua_newtable(L);
   luaL_register(L, NULL, functions);
