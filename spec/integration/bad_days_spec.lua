@@ -228,7 +228,7 @@ describe("a data folder", function()
 
   it("that fails to be written while a server runs turns readiness off until it can be written", function()
     local s = server.start { plugins = { ["w.lua"] = plugin }, wait_ready = false,
-      env = { MW_FAULTS = "sqlite_write=error:EIO,after=150,times=10" } }
+      env = { MW_FAULTS = "sqlite_write=error:EIO,after=600,times=10" } } -- beyond what the migrations write
     if not s:log():find("fault", 1, true) then
       s:stop()
       return pending("needs a build with fault points")

@@ -91,8 +91,8 @@ describe("SQLite on a bad disk", function()
 
   for _, case in ipairs {
     { "a commit that fails", "sqlite_commit=after=40,times=3", "I/O error" },
-    { "a disk that is full", "sqlite_write=error:ENOSPC,after=150,times=3", "the disk is full: nothing was written to " },
-    { "a write that fails", "sqlite_write=error:EIO,after=150,times=3", "I/O error" },
+    { "a disk that is full", "sqlite_write=error:ENOSPC,after=600,times=3", "the disk is full: nothing was written to " },
+    { "a write that fails", "sqlite_write=error:EIO,after=600,times=3", "I/O error" },
     { "an fsync that fails", "sqlite_sync=after=40,times=3", "I/O error" },
   } do
     it("answers " .. case[1] .. " with 503 and the reason, keeps what was acknowledged and goes on", function()
@@ -177,16 +177,28 @@ describe("PostgreSQL on a bad network", function()
 
   case("starts once the database can be reached", function()
     local load = start "pg_connect=times=6"
-    assert.equal(200, load:trigger().status)
+    s:wait(function() -- a further connection may still be refused
+      local answer = load:trigger()
+      return answer and answer.status == 200
+    end, 10, "a trigger to be taken")
     load:wait_completed(10)
   end)
 
-  -- 0.5 s of load is some hundred commits of executions and steps.
+  -- Load for a while, and on a busy machine until the fault has acted.
+  local function trigger_into_fault(load)
+    load:trigger_for(0.7)
+    s:wait(function()
+      local acted = s:log():find("a fault point acts", 1, true)
+      if not acted then load:trigger_for(0.2) end
+      return acted
+    end, 30, "the fault")
+  end
+
   for _, fault in ipairs { "pg_send=p0.03,after=100,times=20", "pg_receive=p0.03,after=100,times=20" } do
     case("loses no acknowledged execution and repeats no step with " .. fault, function()
       local load = start(fault)
       load.on_refused = function(answer) assert.equal(503, answer.status, answer.body) end
-      load:trigger_for(0.7)
+      trigger_into_fault(load)
       load:wait_completed(30)
       for key, count in pairs(durable.check_calls(up:calls(), {})) do assert.equal(1, count, key) end
     end)
@@ -195,7 +207,7 @@ describe("PostgreSQL on a bad network", function()
   case("repeats no step when commits happen whose answers are lost", function()
     local load = start "pg_commit=p0.1,after=60,times=15"
     load.on_refused = function(answer) assert.equal(503, answer.status, answer.body) end
-    load:trigger_for(0.7)
+    trigger_into_fault(load)
     load:wait_completed(30)
     for key, count in pairs(durable.check_calls(up:calls(), {})) do assert.equal(1, count, key) end
   end)
