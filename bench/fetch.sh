@@ -12,19 +12,11 @@ URL=http://127.0.0.1:$PORT/hello
 fetches() { # COUNT -> seconds
   curl -fs -m 110 -H 'content-type: application/json' -d "{\"url\":\"$URL\",\"count\":$1,\"concurrency\":$CONCURRENCY}" "$BASE/bench/fetch" | field seconds
 }
-ours() {
-  local before=$(cpu_us "$SERVER") seconds after
-  seconds=$(fetches "$COUNT")
-  after=$(cpu_us "$SERVER")
-  awk -v n="$COUNT" -v s="$seconds" 'BEGIN {printf "%.0f\n", n / s}' >>"$WORK/ours.rate"
-  awk -v n="$COUNT" -v us="$((after - before))" 'BEGIN {printf "%.2f\n", us / n}' >>"$WORK/ours.cpu"
-}
+ours() { measure fetches "$COUNT"; }
 peer() { wrk -t1 -c"$CONCURRENCY" -d"${SECONDS_EACH}s" "$URL" | awk '/^Requests\/sec/ {print $2}' >>"$WORK/peer.rate"; }
 
 warm=$(fetches 20000)
 COUNT=$(awk -v s="$warm" -v each="$SECONDS_EACH" 'BEGIN {printf "%.0f", 20000 / s * each}')
-for i in $(seq "$ROUNDS"); do
-  if [ $((i % 2)) = 0 ]; then ours; peer; else peer; ours; fi
-done
+in_turns "$ROUNDS" ours peer
 ours=$(median <"$WORK/ours.rate") peer=$(median <"$WORK/peer.rate")
 echo "fetch: moonwatch $ours/s, wrk $peer/s, ratio $(ratio "$ours" "$peer"), $(median <"$WORK/ours.cpu") us of CPU a fetch (medians of $ROUNDS runs, $CONCURRENCY connections, the same upstream)"

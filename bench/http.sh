@@ -22,9 +22,7 @@ peer() { run peer "$NGINX_WORKER" "http://127.0.0.1:$PORT/hello"; }
 
 wrk -t1 -c64 -d2s "$BASE/hello" >/dev/null
 warm=$(memory_kb "$SERVER")
-for i in $(seq "$ROUNDS"); do # whoever is second this time is first the next
-  if [ $((i % 2)) = 0 ]; then ours; peer; else peer; ours; fi
-done
+in_turns "$ROUNDS" ours peer
 ours=$(median <"$WORK/ours.rate") peer=$(median <"$WORK/peer.rate") ours_us=$(median <"$WORK/ours.cpu") peer_us=$(median <"$WORK/peer.cpu")
 echo "http_route: moonwatch $ours/s, nginx + lua $peer/s, ratio $(ratio "$ours" "$peer") (medians of $ROUNDS runs of ${SECONDS_EACH} s, wrk -t1 -c64)"
 echo "http_route_cpu: moonwatch $ours_us us a request, nginx + lua $peer_us us, ratio $(ratio "$peer_us" "$ours_us") (more is better; what a busy machine disturbs less)"

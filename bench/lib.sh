@@ -40,6 +40,20 @@ stop_nginx() { [ -z "$NGINX" ] || kill -QUIT "$NGINX" 2>/dev/null; }
 
 # CPU time of a process, or of its threads with a name, in microseconds
 cpu_us() { cat "/proc/$1/task/"*/stat | awk -v name="${2:-}" '!name || index($2, name) {t += $14 + $15} END {printf "%d", t * 10000}'; }
+# measure FN COUNT: calls FN COUNT, which has the server do something that often and prints the seconds it took; appends its rate to ours.rate
+# and the CPU time of one, in microseconds, to ours.cpu.
+measure() {
+  local before=$(cpu_us "$SERVER") seconds after
+  seconds=$("$1" "$2")
+  after=$(cpu_us "$SERVER")
+  awk -v n="$2" -v s="$seconds" 'BEGIN {printf "%.0f\n", n / s}' >>"$WORK/ours.rate"
+  awk -v n="$2" -v us="$((after - before))" 'BEGIN {printf "%.2f\n", us / n}' >>"$WORK/ours.cpu"
+}
+# in_turns ROUNDS A B: whoever is second this time is first the next.
+in_turns() {
+  local i
+  for i in $(seq "$1"); do if [ $((i % 2)) = 0 ]; then "$2"; "$3"; else "$3"; "$2"; fi; done
+}
 memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 # median of the numbers on standard input
 median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }

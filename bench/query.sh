@@ -13,19 +13,11 @@ start_server query --workers 1 --database "$URL" || exit 1
 queries() { # COUNT -> seconds
   curl -fs -m 110 -H 'content-type: application/json' -d "{\"accounts\":$ACCOUNTS,\"count\":$1,\"concurrency\":$CONCURRENCY}" "$BASE/bench/query" | field seconds
 }
-ours() {
-  local before=$(cpu_us "$SERVER") seconds after
-  seconds=$(queries "$COUNT")
-  after=$(cpu_us "$SERVER")
-  awk -v n="$COUNT" -v s="$seconds" 'BEGIN {printf "%.0f\n", n / s}' >>"$WORK/ours.rate"
-  awk -v n="$COUNT" -v us="$((after - before))" 'BEGIN {printf "%.2f\n", us / n}' >>"$WORK/ours.cpu"
-}
+ours() { measure queries "$COUNT"; }
 peer() { "$BIN/pgbench" -n -S -M prepared -c "$CONCURRENCY" -j 1 -T "$SECONDS_EACH" "$URL" 2>/dev/null | awk '/^tps/ {printf "%.0f\n", $3}' >>"$WORK/peer.rate"; }
 
 warm=$(queries 5000)
 COUNT=$(awk -v s="$warm" -v each="$SECONDS_EACH" 'BEGIN {printf "%.0f", 5000 / s * each}')
-for i in $(seq "$ROUNDS"); do
-  if [ $((i % 2)) = 0 ]; then ours; peer; else peer; ours; fi
-done
+in_turns "$ROUNDS" ours peer
 ours=$(median <"$WORK/ours.rate") peer=$(median <"$WORK/peer.rate")
 echo "query: moonwatch $ours/s, pgbench -M prepared $peer/s, ratio $(ratio "$ours" "$peer"), $(median <"$WORK/ours.cpu") us of CPU a query (medians of $ROUNDS runs, $CONCURRENCY in flight)"

@@ -13,24 +13,19 @@ redis-cli -p "$PORT" set bench "$(head -c 64 /dev/zero | tr '\0' x)" >/dev/null
 export REDIS_URL=redis://127.0.0.1:$PORT
 start_server redis --workers 1 || exit 1
 
-ask() { curl -fs -H 'content-type: application/json' -d "{\"key\":\"bench\",\"count\":$1,\"concurrency\":$CONCURRENCY}" "$BASE/bench/redis"; }
-ours() {
-  local before=$(cpu_us "$SERVER") out=$(ask "$COUNT") after
-  after=$(cpu_us "$SERVER")
-  awk -v n="$COUNT" -v s="$(field seconds <<<"$out")" 'BEGIN {printf "%.0f\n", n / s}' >>"$WORK/ours.rate"
-  awk -v n="$COUNT" -v us="$((after - before))" 'BEGIN {printf "%.2f\n", us / n}' >>"$WORK/ours.cpu"
+asks() { # COUNT -> seconds
+  curl -fs -H 'content-type: application/json' -d "{\"key\":\"bench\",\"count\":$1,\"concurrency\":$CONCURRENCY}" "$BASE/bench/redis" | field seconds
 }
+ours() { measure asks "$COUNT"; }
 # peer NAME ARGS…
 peer() {
   local name=$1; shift
   redis-benchmark -p "$PORT" -n "$COUNT" --csv "$@" GET bench | awk -F'"' '/^"GET/ {print $4}' >>"$WORK/$name.rate"
 }
 
-ask 20000 >/dev/null || exit 1
-for i in $(seq "$ROUNDS"); do # whoever is second this time is first the next
-  if [ $((i % 2)) = 0 ]; then ours; peer pool -c "$CONCURRENCY"; peer pipe -c 1 -P "$CONCURRENCY"
-  else peer pipe -c 1 -P "$CONCURRENCY"; peer pool -c "$CONCURRENCY"; ours; fi
-done
+[ -n "$(asks 20000)" ] || exit 1
+peers() { peer pool -c "$CONCURRENCY"; peer pipe -c 1 -P "$CONCURRENCY"; }
+in_turns "$ROUNDS" ours peers
 ours=$(median <"$WORK/ours.rate") pool=$(median <"$WORK/pool.rate") pipe=$(median <"$WORK/pipe.rate")
 echo "redis_get: moonwatch $ours/s, redis-benchmark -c $CONCURRENCY $pool/s, ratio $(ratio "$ours" "$pool") (medians of $ROUNDS runs of $COUNT; $(median <"$WORK/ours.cpu") us of CPU a call)"
 echo "redis_get_pipelined: redis-benchmark -c 1 -P $CONCURRENCY $pipe/s, ratio $(ratio "$ours" "$pipe")"
