@@ -9,7 +9,8 @@
 #include "bind/store_op.h"
 #include "bind/store_values.h"
 
-#define MAX_SIGNAL_BYTES 256 // of a name, and of an id
+#define MAX_SIGNAL_BYTES 300   // of a name, and of an id
+#define MAX_SIGNALS "10000"    // of an execution, those that were taken included: they are remembered by their ids
 
 int64_t mw_store_opt_us(lua_State *L, int index) {
   lua_Number us = luaL_optnumber(L, index, 0);
@@ -116,6 +117,7 @@ static void on_why(int status, const mw_rows *rows, const mw_err *err, const cha
   if (status) finish(s, status, err->text);
   else if (!rows->count) finish(s, MW_ENOTFOUND, "there is no such execution");
   else if (rows->values[0].i > 0) finish(s, 0, NULL); // sent before
+  else if (rows->values[1].i < MW_STATUS_COMPLETED) finish(s, MW_ELIMIT, "the execution has had " MAX_SIGNALS " signals, and takes no more");
   else finish(s, MW_ECONFLICT, "the execution has ended");
 }
 
@@ -133,12 +135,13 @@ static void on_sent(int status, const mw_rows *rows, const mw_err *err, const ch
 }
 
 #define WHY                                                                                                       \
-  "SELECT (SELECT count(*) FROM {{schema}}.signals s WHERE s.execution = e.id AND s.id = $2)"                     \
+  "SELECT (SELECT count(*) FROM {{schema}}.signals s WHERE s.execution = e.id AND s.id = $2), status"             \
   " FROM {{schema}}.executions e WHERE e.id = $1"
 #define SEND                                                                                                      \
   "INSERT INTO {{schema}}.signals (execution, id, name, data, sent_us, actor)"                                    \
   " SELECT id, CAST($2 AS text), CAST($3 AS text), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text)"        \
-  " FROM {{schema}}.executions WHERE id = $1 AND status < 8"
+  " FROM {{schema}}.executions WHERE id = $1 AND status < 8"                                                      \
+  " AND (SELECT count(*) FROM (SELECT 1 FROM {{schema}}.signals WHERE execution = $1 LIMIT " MAX_SIGNALS ") few) < " MAX_SIGNALS
 
 static mw_value text_or_null(mw_str text) { return text.ptr ? MW_VALUE_OF_TEXT(text) : MW_VALUE_OF_NULL; }
 
@@ -146,8 +149,8 @@ static int l_signal(lua_State *L) {
   mw_store_client *client = mw_store_check_client(L);
   mw_id id = mw_store_check_id(L, 1), made = mw_id_new();
   mw_str name = mw_store_check_str(L, 2), data = mw_store_opt_str(L, 3), own = mw_store_opt_str(L, 4), actor = mw_store_opt_str(L, 5);
-  luaL_argcheck(L, name.len > 0 && name.len <= MAX_SIGNAL_BYTES && !memchr(name.ptr, '\n', name.len), 2, "a name of at most 256 bytes");
-  luaL_argcheck(L, !own.ptr || (own.len > 0 && own.len <= MAX_SIGNAL_BYTES && !memchr(own.ptr, '\n', own.len)), 4, "an id of at most 256 bytes");
+  luaL_argcheck(L, name.len > 0 && name.len <= MAX_SIGNAL_BYTES && !memchr(name.ptr, '\n', name.len), 2, "a name of at most 300 bytes");
+  luaL_argcheck(L, !own.ptr || (own.len > 0 && own.len <= MAX_SIGNAL_BYTES && !memchr(own.ptr, '\n', own.len)), 4, "an id of at most 300 bytes");
   bool sqlite = mw_store_is_sqlite(L);
   mw_task_check_yieldable(L, "mw.signal");
   char why[sizeof ((signal_op *)0)->why];

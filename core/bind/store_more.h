@@ -20,6 +20,6 @@ bool mw_store_read_more(lua_State *L, int index, mw_write_more *out, mw_id *own_
 int64_t mw_store_opt_us(lua_State *L, int index);
 
 /** signal(id, name, data, signal_id, actor) -> true | nil, err: the execution gets a signal, at most once an id (nil: a new one). When it
- *  waits for that name it is queued in the same commit. `not_found`: there is no such execution; `conflict`: it has ended. Yields.
+ *  waits for that name it is queued in the same commit. `not_found`: there is no such execution; `conflict`: it has ended; `limit`: it has had 10,000. Yields.
  *  signals(id) -> list of {id, name, data, sent_us}: those that nobody has taken, oldest first. Yields. */
 extern const luaL_Reg mw_store_signal_functions[];

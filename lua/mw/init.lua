@@ -91,6 +91,7 @@ local function build()
   api.workflow = workflow.define
   api.cron = require("mw.cron").define
   api.trigger = guard("mw.trigger", workflow.trigger)
+  api.signal = guard("mw.signal", require("mw.workflow.signals").signal)
   api.sleep, api.spawn, api.all = guard("mw.sleep", task.sleep), guard("mw.spawn", task.spawn), guard("mw.all", task.all)
   api.fetch = guard("mw.fetch", require("mw.fetch").fetch)
   api.query, api.one = guard("mw.query", db.query), guard("mw.one", db.one)

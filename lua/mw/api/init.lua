@@ -17,13 +17,14 @@ local login = require "mw.api.login"
 local openapi = require "mw.api.openapi"
 local ops = require "mw.api.ops"
 local sidecar = require "mw.api.sidecar"
+local signals = require "mw.api.signals"
 local surface = require "mw.api.surface"
 local system = require "mw.api.system"
 
 local M = {}
 
 local all = {}
-for _, list in ipairs { sidecar.endpoints, executions.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
+for _, list in ipairs { sidecar.endpoints, executions.endpoints, signals.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
   for _, endpoint in ipairs(list) do all[#all + 1] = endpoint end
 end
 all[#all + 1] = openapi.endpoint(all)

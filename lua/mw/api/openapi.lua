@@ -61,8 +61,8 @@ end
 
 local function request_body(endpoint)
   if not endpoint.doc.body then return nil end
-  local body = { required = true, content = content(endpoint.doc.body) }
-  if endpoint.shape ~= "flowwatch" then body.content["application/json"].schema.additionalProperties = false end
+  local body = { required = not endpoint.doc.is_body_free, content = content(endpoint.doc.body) }
+  if endpoint.shape ~= "flowwatch" and endpoint.doc.body.type == "object" then body.content["application/json"].schema.additionalProperties = false end
   return body
 end
 

@@ -40,6 +40,12 @@ function M.encode(value, what)
   return text
 end
 
+--- True when JSON text is small enough to be stored, or absent; otherwise nil, err.
+function M.check(text, what)
+  if text and #text > (max_bytes or limit()) then return too_large(what, #text) end
+  return true
+end
+
 --- The Lua value of JSON text; nil for nil.
 function M.decode(text)
   if text == nil then return nil end
