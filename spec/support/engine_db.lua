@@ -1,32 +1,76 @@
 -- SPDX-License-Identifier: MIT
--- The engine's database of a running server, by the database's own command line: what the API does not show, and states that no workflow
--- can be brought into at will.
+-- The engine's database of a running server: what the API does not show, and states that no workflow can be brought into at will.
 --
 --   local db = require("support.engine_db").of(s)              -- s: support.server
---   db.value("SELECT status FROM EXECUTIONS WHERE id = ID('0192…')")
+--   db.run("SELECT name, data FROM SIGNALS WHERE execution = ID('0192…')")      -- rows as text: columns joined by |, one a line
 --   db.run("UPDATE EXECUTIONS SET status = 4 WHERE …")
 --
--- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS; ID('…') for an id as the engine keeps it.
+-- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES; ID('…') for an id as
+-- the engine keeps it.
+
+local ffi = require "ffi"
+require "support.server" -- declares the functions of both databases
+
+require("support.cdef").define [[
+int PQnfields(const void *result);
+int PQgetisnull(const void *result, int row, int column);
+int sqlite3_column_count(void *stmt);
+const char *sqlite3_errmsg(void *db);
+]]
 
 local M = {}
 
 local tables = {
   EXECUTIONS = "executions", JOURNAL = "journal", SIGNALS = "signals", AUDIT = "audit", CHANGES = "changes", GROUPS = "workflow_groups", CODE = "code",
+  PAUSES = "workflow_pauses",
 }
 
-local function read(command)
-  local pipe = assert(io.popen(command .. " 2>&1; echo \"=$?\""))
-  local text = pipe:read("*a")
-  pipe:close()
-  local out, code = text:match("^(.-)=(%d+)\n$")
-  assert(code == "0", "the database refused: " .. tostring(out))
-  return (out:gsub("\n$", ""))
+local function join(columns, rows, cell)
+  local lines = {}
+  for row = 0, rows - 1 do
+    local cells = {}
+    for column = 0, columns - 1 do cells[column + 1] = cell(row, column) end
+    lines[#lines + 1] = table.concat(cells, "|")
+  end
+  return table.concat(lines, "\n")
 end
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local function run_postgres(url, sql)
+  local C = ffi.load "libpq.so.5"
+  local conn = C.PQconnectdb(url)
+  assert(C.PQstatus(conn) == 0, ffi.string(C.PQerrorMessage(conn)))
+  local result = C.PQexec(conn, sql)
+  local status, why = C.PQresultStatus(result), ffi.string(C.PQerrorMessage(conn))
+  local text = status == 2 and join(C.PQnfields(result), C.PQntuples(result), function(row, column)
+    return C.PQgetisnull(result, row, column) == 1 and "" or ffi.string(C.PQgetvalue(result, row, column))
+  end) or ""
+  C.PQclear(result)
+  C.PQfinish(conn)
+  assert(status == 1 or status == 2, sql .. ": " .. why)
+  return text
+end
 
----True when the client program that `url` (nil: SQLite) needs is there.
-function M.is_there(url) return os.execute("command -v " .. (url and "psql" or "sqlite3") .. " >/dev/null 2>&1") == 0 end
+local function run_sqlite(path, sql)
+  local C = ffi.C
+  local db, stmt, lines = ffi.new("void *[1]"), ffi.new("void *[1]"), {}
+  assert(C.sqlite3_open_v2(path, db, 2, nil) == 0, "open " .. path)
+  C.sqlite3_busy_timeout(db[0], 5000) -- the server writes too
+  local code = C.sqlite3_prepare_v2(db[0], sql, -1, stmt, nil)
+  while code == 0 do
+    code = C.sqlite3_step(stmt[0])
+    if code ~= 100 then break end
+    lines[#lines + 1] = join(C.sqlite3_column_count(stmt[0]), 1, function(_, column)
+      local value = C.sqlite3_column_text(stmt[0], column)
+      return value ~= nil and ffi.string(value) or ""
+    end)
+    code = 0
+  end
+  local why = ffi.string(C.sqlite3_errmsg(db[0]))
+  C.sqlite3_finalize(stmt[0])
+  C.sqlite3_close(db[0])
+  assert(code == 101, sql .. ": " .. why)
+  return table.concat(lines, "\n")
+end
 
 function M.of(s)
   local url = s.opts.database
@@ -39,11 +83,10 @@ function M.of(s)
     end))
   end
   local db = {}
-  ---The rows as text, columns joined by `|`, one a line.
   function db.run(sql)
     sql = prepare(sql)
-    if url then return read("psql -XAtq -v ON_ERROR_STOP=1 -c " .. quote(sql) .. " " .. quote(url)) end
-    return read("sqlite3 -cmd '.timeout 5000' " .. quote(s.data .. "/moonwatch.db") .. " " .. quote(sql))
+    if url then return run_postgres(url, sql) end
+    return run_sqlite(s.data .. "/moonwatch.db", sql)
   end
   ---The only value, as text.
   db.value = db.run

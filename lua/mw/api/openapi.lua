@@ -61,7 +61,7 @@ end
 
 local function request_body(endpoint)
   if not endpoint.doc.body then return nil end
-  local body = { required = not endpoint.doc.is_body_free, content = content(endpoint.doc.body) }
+  local body = { required = not (endpoint.doc.is_body_free or endpoint.doc.is_body_optional), content = content(endpoint.doc.body) }
   if endpoint.shape ~= "flowwatch" and endpoint.doc.body.type == "object" then body.content["application/json"].schema.additionalProperties = false end
   return body
 end

@@ -6,7 +6,8 @@
 -- `scope` say who may use it (lua/mw/api/access.lua, lua/mw/access/scopes.lua), `who` is who does; `doc` describes it
 -- for /api/v1/openapi.json and checks requests (not those of shape "flowwatch", which ignore unknown fields):
 --   summary, description, query = { {name, schema, description} }, body = schema, raw = {input = true} (members kept byte for byte),
---   is_body_free = true (the handler reads the body, which may be absent), responses = { ["200"] = {description, schema} }
+--   is_body_free = true (the handler reads the body, which may be absent), is_body_optional = true (absent, it counts as {}),
+--   responses = { ["200"] = {description, schema} }
 -- args.query and args.body are what was checked. Shapes: "problem" (RFC 9457, the default), "flowwatch" ({"error": "…"}).
 
 local access = require "mw.api.access"
@@ -75,6 +76,7 @@ local function check_request(doc, req)
   local query, problem = schema.check_query(doc.query, req.query or {})
   if not query then errors.throw("invalid", problem) end
   if not doc.body or doc.is_body_free then return { query = query } end
+  if doc.is_body_optional and (req.body == nil or req.body == "") then return { query = query, body = {} } end
   local body = M.read_json(req, doc.raw)
   local ok
   ok, problem = schema.check(doc.body, body, "the body")

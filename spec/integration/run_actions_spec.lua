@@ -1,0 +1,280 @@
+-- SPDX-License-Identifier: MIT
+-- What an operator does with single runs of a real server, on both engines: cancel, pause, resume, retry.
+
+local engine_db = require "support.engine_db"
+local server = require "support.server"
+
+local plugin = [==[
+  local mw = require "mw"
+  local function when(name)
+    return function(ctx)
+      mw.kv.incr(ctx.step .. " of " .. ctx.id)
+      if not mw.kv.get(name) then error("no " .. name) end
+      return name
+    end
+  end
+  local hour = { initial = "1h", max = "1h" }
+  mw.workflow("slow", { { name = "first", run = when "always" }, { name = "second", retries = 5, backoff = hour, run = when "luck" } })
+  mw.workflow("fails", { { name = "first", run = when "always" }, { name = "second", retries = 0, run = when "luck" }, { name = "third", run = when "always" } })
+  mw.workflow("held", { { name = "first", run = function() while not mw.kv.get("go") do mw.sleep(0.02) end end }, { name = "second", run = function() end } })
+  mw.post("/set/:name", function(req, res) mw.kv.set(req.params.name, true) res:json {} end)
+  mw.post("/unset/:name", function(req, res) mw.kv.delete(req.params.name) res:json {} end)
+  mw.get("/calls", function(req, res) res:json { n = tonumber(mw.kv.get(req.query.key) or 0) } end)
+]==]
+
+local url = os.getenv("MW_TEST_DATABASE_URL") or false
+
+for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url } } do
+  describe("an operator on " .. engine.name, function()
+    local s, db
+    setup(function()
+      if engine.url == false then return end
+      s = server.start { plugins = { ["p.lua"] = plugin }, database = engine.url and server.fresh_database(engine.url) or nil, args = { "--workers", "2" } }
+      db = engine_db.of(s)
+      s:post("/set/always", { json = {} })
+    end)
+    teardown(function() if s then s:stop() end end)
+    after_each(function()
+      for _, name in ipairs(s and { "luck", "go" } or {}) do s:post("/unset/" .. name, { json = {} }) end
+    end)
+
+    local function on(name, fn)
+      it(name, function()
+        if not s then return pending("needs postgres") end
+        fn()
+      end)
+    end
+
+    local function get(id) return s:get("/api/v1/executions/" .. id).json() end
+    local function reach(id, wanted)
+      s:wait(function() return get(id).status == wanted end, 10, "the run to be " .. wanted)
+      return id
+    end
+    local function start(workflow, wanted) return reach(s:post("/api/v1/executions", { json = { workflow = workflow } }).json().id, wanted) end
+    local function act(id, what, body)
+      local answer = s:post("/api/v1/executions/" .. id .. "/" .. what, { json = body or {} })
+      assert.equal(200, answer.status, answer.body)
+      return answer.json()
+    end
+    local function refused(code, pattern, id, what, body)
+      local answer = s:post("/api/v1/executions/" .. id .. "/" .. what, { json = body or {} })
+      assert.equal(code, answer.status, answer.body)
+      assert.matches(pattern, answer.json().detail)
+    end
+    local function notes(id) return db.run("SELECT action, actor FROM AUDIT WHERE subject = 'execution " .. id .. "' ORDER BY at_us, id") end
+    local function changes(id) return db.run("SELECT kind FROM CHANGES WHERE subject = 'execution " .. id .. "' ORDER BY number") end
+    local function column(id, name) return db.value("SELECT " .. name .. " FROM EXECUTIONS WHERE id = ID('" .. id .. "')") end
+    local function set(id, columns) db.run("UPDATE EXECUTIONS SET " .. columns .. " WHERE id = ID('" .. id .. "')") end
+    local function calls(id, step) return s:get("/calls?key=" .. step .. "%20of%20" .. id).json().n end
+    local function let_go(id)
+      s:post("/set/go", { json = {} })
+      s:wait(function() return get(id).status ~= "running" end, 10, "the step to end")
+    end
+    local function luck() s:post("/set/luck", { json = {} }) end
+
+    on("cancels what nobody works at, at once", function()
+      local id = start("slow", "sleeping")
+      local outcome = act(id, "cancel", { reason = "duplicate" })
+      assert.same({ id = id, workflow = "slow", status = "cancelled", changed = true }, outcome)
+      local run = get(id)
+      assert.equal("cancelled", run.error.code)
+      assert.equal("cancelled by local: duplicate", run.error.message)
+      assert.is_string(run.finished_at)
+      outcome = act(id, "cancel")
+      assert.equal("cancelled", outcome.status)
+      assert.is_false(outcome.changed)
+      assert.equal("execution.cancelled|local", notes(id)) -- the second time nothing happened
+      assert.equal("execution.cancelled", changes(id))
+    end)
+
+    on("asks the owner of a run that runs, which ends its step first", function()
+      local id = start("held", "running")
+      assert.equal("cancel", act(id, "cancel", { reason = "late" }).control)
+      assert.is_false(act(id, "cancel").changed)
+      assert.equal("2", column(id, "control"))
+      assert.equal("undo", act(id, "cancel", { undo = true }).control)
+      assert.equal("3", column(id, "control"))
+      refused(409, "is being cancelled", id, "pause")
+      assert.matches("cancelled by local", db.value("SELECT data FROM SIGNALS WHERE execution = ID('" .. id .. "') AND id = '$cancel'"))
+      let_go(id)
+      s:wait(function() return get(id).finished_at ~= nil end, 10, "the run to end")
+    end)
+
+    on("pauses and resumes, and keeps what was waited for", function()
+      local id = start("slow", "sleeping")
+      local due = column(id, "due_us")
+      assert.equal("paused", act(id, "pause").status)
+      assert.is_false(act(id, "pause").changed)
+      assert.equal(due, column(id, "due_us"))
+      refused(409, "is paused", id, "retry")
+      luck()
+      assert.is_true(act(id, "resume").changed)
+      assert.is_false(act(id, "resume").changed)
+      reach(id, "completed")
+      assert.equal("execution.paused|local\nexecution.resumed|local", notes(id))
+    end)
+
+    on("pauses a run in the hands of its owner, and takes that back", function()
+      local id = start("held", "running")
+      assert.equal("pause", act(id, "pause").control)
+      assert.is_false(act(id, "pause").changed)
+      assert.equal("1", column(id, "control"))
+      assert.is_nil(act(id, "resume").control)
+      assert.equal("0", column(id, "control"))
+      let_go(id)
+      reach(id, "completed")
+    end)
+
+    on("begins the next attempt now", function()
+      local id = start("slow", "sleeping")
+      assert.equal(1, calls(id, "second"))
+      luck()
+      act(id, "retry")
+      reach(id, "completed")
+      assert.equal(1, calls(id, "first"))
+      assert.equal(2, calls(id, "second"))
+    end)
+
+    on("retries what failed from the step that failed", function()
+      local id = start("fails", "failed")
+      refused(400, "has no step", id, "retry", { from = "secnd" })
+      luck()
+      act(id, "retry")
+      reach(id, "completed")
+      assert.is_nil(get(id).error)
+      assert.same({ 1, 2, 1 }, { calls(id, "first"), calls(id, "second"), calls(id, "third") })
+      assert.matches('"R":%["second",%d+,"local"%]', db.run("SELECT data FROM JOURNAL WHERE execution = ID('" .. id .. "')"))
+      refused(409, "is completed", id, "retry")
+      assert.equal("execution.retried|local", notes(id))
+    end)
+
+    on("clears what a run that ended had, when it goes on", function()
+      local id = start("fails", "failed")
+      assert.not_equal("", column(id, "finished_us"))
+      s:post("/unset/always", { json = {} })
+      set(id, "workflow = 'nowhere'") -- so that nobody takes it up
+      act(id, "retry")
+      local row = db.run("SELECT status, finished_us, error, owner FROM EXECUTIONS WHERE id = ID('" .. id .. "')")
+      s:post("/set/always", { json = {} })
+      assert.is_true(row == "1|||" or row:find("^6||") ~= nil or row:find("^2||") ~= nil, row)
+    end)
+
+    on("retries from a step that is named, also one that completed", function()
+      luck()
+      local id = start("fails", "completed")
+      refused(409, "is completed", id, "retry")
+      act(id, "retry", { from = "second" })
+      s:wait(function() return column(id, "fence") ~= "1" and get(id).status == "completed" end, 10, "the run to end again")
+      assert.equal(1, calls(id, "first"))
+    end)
+
+    on("refuses what a status does not allow, and says what would help", function()
+      local done = (luck() or start("fails", "completed"))
+      refused(409, "is completed, so it cannot be cancelled", done, "cancel")
+      refused(409, "is completed, so there is nothing to pause", done, "pause")
+      refused(409, "is completed, so there is nothing to resume", done, "resume")
+      local held = start("held", "running")
+      refused(409, "its owner has it in hand", held, "retry", { from = "first" })
+      assert.is_false(act(held, "retry").changed)
+      act(held, "cancel")
+      let_go(held)
+      refused(404, "there is no execution", "01900000-0000-7000-8000-000000000000", "pause")
+      refused(404, "there is no execution", "nonsense", "cancel")
+      refused(400, 'did you mean "reason"', done, "cancel", { reson = "x" })
+      s:post("/unset/luck", { json = {} })
+      local id = start("slow", "sleeping")
+      set(id, "status = 4, waits = '\nx\n'")
+      refused(409, "is waiting for a signal", id, "retry")
+      set(id, "status = 7")
+      refused(409, "is stuck: it does not run", id, "pause")
+      act(id, "cancel")
+    end)
+
+    on("cancels children with their parent, except those that shall be left", function()
+      local parent, called, left, triggered = start("slow", "sleeping"), start("slow", "sleeping"), start("slow", "sleeping"), start("slow", "sleeping")
+      local grandchild = start("slow", "sleeping")
+      for _, id in ipairs { called, left } do set(id, "parent = ID('" .. parent .. "'), parent_key = 'pay'") end
+      set(triggered, "parent = ID('" .. parent .. "')")
+      set(grandchild, "parent = ID('" .. called .. "'), parent_key = 'deep'")
+      assert.equal("cancelled", act(parent, "cancel", { reason = "order withdrawn" }).status)
+      assert.equal("cancelled", get(called).status)
+      assert.equal("cancelled", get(grandchild).status)
+      assert.equal("cancelled by local: order withdrawn", get(grandchild).error.message)
+      assert.equal("sleeping", get(triggered).status)
+      act(triggered, "cancel")
+    end)
+
+    on("cancels children of which some are in the hands of an owner", function()
+      local parent, child = start("slow", "sleeping"), start("held", "running")
+      set(child, "parent = ID('" .. parent .. "'), parent_key = 'pay'")
+      assert.equal("cancelled", act(parent, "cancel").status)
+      assert.equal("2", column(child, "control"))
+      let_go(child)
+    end)
+
+    on("leaves a parent with very many children to an owner, in one transaction of bounded size", function()
+      local parent = start("slow", "sleeping")
+      db.run(([[INSERT INTO EXECUTIONS (id, workflow, status, bundle, seed, created_us, parent, parent_key)
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 101)
+        SELECT %s, 'x', 5, '', '1.a', 1, ID('%s'), 'k' || i FROM n]]):format(
+        engine.url and "md5('" .. parent .. "' || i)::uuid" or "randomblob(16)", parent))
+      assert.equal("cancel", act(parent, "cancel").control)
+      assert.equal("101", db.value("SELECT count(*) FROM EXECUTIONS WHERE parent = ID('" .. parent .. "') AND status = 5"))
+    end)
+
+    on("undoes nothing of a run that has not begun, and queues one that has", function()
+      local id = start("slow", "sleeping")
+      set(id, "started_us = NULL")
+      assert.equal("cancelled", act(id, "cancel", { undo = true }).status)
+      id = start("slow", "sleeping")
+      local outcome = act(id, "cancel", { undo = true })
+      assert.equal("undo", outcome.control)
+      s:wait(function() return column(id, "status") ~= "1" end, 10, "the run to be taken up")
+    end)
+
+    on("gives the slot of a cancelled run to the next of its group, and puts a resumed one back into the line", function()
+      local first, second = start("slow", "sleeping"), start("slow", "sleeping")
+      db.run("INSERT INTO GROUPS (app, workflow, group_key, running, slots) VALUES ('default', 'slow', 'g', 1, 1) ON CONFLICT DO NOTHING")
+      set(first, "group_key = 'g', group_slots = 1, slot = 1")
+      set(second, "group_key = 'g', group_slots = 1, slot = 0, status = 5")
+      assert.equal("blocked", act(second, "resume").status)
+      assert.is_false(act(second, "retry").changed)
+      assert.equal("paused", act(second, "pause").status)
+      assert.equal("blocked", act(second, "resume").status)
+      act(first, "cancel")
+      assert.equal("1", column(second, "slot"))
+      assert.equal("1", db.value("SELECT running FROM GROUPS WHERE group_key = 'g'"))
+      s:wait(function() return column(second, "owner") == "" and column(second, "status") == "3" end, 10, "the next one to run")
+      act(second, "cancel")
+      assert.equal("0", db.value("SELECT running FROM GROUPS WHERE group_key = 'g'"))
+      act(second, "retry") -- it takes its slot again
+      assert.equal("1", column(second, "slot"))
+    end)
+
+    on("keeps a run that has not begun for its time", function()
+      local id = start("slow", "sleeping")
+      set(id, "started_us = NULL, due_us = 4000000000000000")
+      act(id, "pause")
+      assert.equal("sleeping", act(id, "resume").status)
+      assert.equal("4000000000000000", column(id, "due_us"))
+      luck()
+      act(id, "retry")
+      reach(id, "completed")
+    end)
+
+    on("sees one winner of many who act at once, and never two owners", function()
+      local ids = {}
+      for i = 1, 4 do ids[i] = start("slow", "sleeping") end
+      luck()
+      local requests = {}
+      for i = 1, 12 do requests[i] = function()
+        return s:post("/api/v1/executions/" .. ids[i % 4 + 1] .. "/" .. (i % 3 == 0 and "cancel" or i % 3 == 1 and "retry" or "pause"), { json = {} })
+      end end
+      for _, answer in ipairs(s:concurrently(requests)) do assert.is_true(answer.status == 200 or answer.status == 409, answer.body) end
+      for _, id in ipairs(ids) do
+        s:wait(function() return ({ completed = true, cancelled = true, paused = true, sleeping = true })[get(id).status] end, 10, "the run to come to rest")
+        assert.is_true(calls(id, "second") <= 2)
+      end
+    end)
+  end)
+end
