@@ -77,7 +77,9 @@ function M.from(value)
     local code, message = rawget(value, "code"), rawget(value, "message")
     local has_code = type(code) == "string"
     if type(message) ~= "string" then message = has_code and code or "an error without a message" end
-    return M.new(has_code and code or "error", message)
+    local err = M.new(has_code and code or "error", message)
+    if rawget(value, "retryable") == false then err.final = true end
+    return err
   end
   local text = tostring(value)
   local where, message = text:match("^([^\n:]+:%d+): (.*)$")

@@ -5,7 +5,7 @@
 --   steps.of(row)      -- row: id, workflow, bundle, seed, status, created_us, started_us -> list, raises when the journal is unreadable
 
 local errors = require "mw.errors"
-local journal = require "mw.workflow.journal"
+local fold = require "mw.workflow.fold"
 local json = require "mw.core.json"
 local R = require "mw.workflow.run"
 local registry = require "mw._registry"
@@ -76,7 +76,7 @@ local function read_state(id)
   local rows, err = store.journal(id)
   if not rows then errors.raise(err) end
   local state
-  state, err = journal.fold(rows)
+  state, err = fold.rows(rows)
   if not state then errors.raise(err) end
   return state
 end

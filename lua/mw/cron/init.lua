@@ -25,6 +25,7 @@
 
 local cron = require "mw.core.cron"
 local define = require "mw.workflow.define"
+local policy = require "mw.workflow.policy"
 local errors = require "mw.errors"
 local registry = require "mw._registry"
 local validate = require "mw.validate"
@@ -44,7 +45,7 @@ local step_options = { "retries", "timeout", "backoff" }
 
 local function throw(...) errors.throw("invalid", string.format(...)) end
 
-local function policy(what, kind, value, fallback)
+local function choice(what, kind, value, fallback)
   if value == nil then return fallback end
   if policies[kind][value] then return value end
   local names = {}
@@ -79,7 +80,7 @@ end
 
 --- The job of a declaration; raises for every mistake. Registers nothing.
 function M.compile(name, expression, target, opts)
-  define.check_name("mw.cron", name)
+  policy.check_name("mw.cron", name)
   local what = string.format("mw.cron %q", name)
   validate.arg(what, 2, "expression", expression, "string")
   opts = validate.options(what, opts, options)
@@ -90,11 +91,11 @@ function M.compile(name, expression, target, opts)
   if misfire_max < 1 or misfire_max > MAX_MISFIRES then throw("%s: misfire_max goes from 1 to %d", what, MAX_MISFIRES) end
   local job = {
     name = name, expression = expression, zone = zone, schedule = schedule, misfire_max = misfire_max, jitter = jitter_of(what, opts.jitter),
-    misfire = policy(what, "misfire", opts.misfire, "once"), overlap = policy(what, "overlap", opts.overlap, "skip"),
+    misfire = choice(what, "misfire", opts.misfire, "once"), overlap = choice(what, "overlap", opts.overlap, "skip"),
   }
   if type(target) == "string" then
     refuse_step_options(what, opts)
-    job.workflow = define.check_name(what .. ": the workflow", target)
+    job.workflow = policy.check_name(what .. ": the workflow", target)
   elseif type(target) == "function" then
     job.workflow, job.definition = M.PREFIX .. name, workflow_of(what, name, target, opts)
   else

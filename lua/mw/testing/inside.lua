@@ -193,10 +193,17 @@ local status_name
 local kinds = { r = "result", f = "failure", i = "interruption", a = "attempt", d = "divergence" }
 
 local function what_is(data)
-  local row = data and journal.decode(data) or {}
-  for _, key in ipairs { "r", "f", "i", "a", "d" } do
-    if row[key] then return kinds[key], row[key][1], key == "r" or (key == "f" and row.f[5] < 0) or nil end
+  local last
+  for _, event in ipairs(data and journal.decode(data) or {}) do
+    for _, key in ipairs { "r", "f", "i", "a", "d" } do
+      if event[key] then
+        last = { kinds[key], event[key][1], key == "r" or (key == "f" and event.f[5] < 0) or nil }
+        break
+      end
+    end
+    if last and last[1] ~= "attempt" then break end -- a result says more than the attempt that began with it
   end
+  if last then return last[1], last[2], last[3] end
   return "end"
 end
 
@@ -217,9 +224,9 @@ function store.create(workflow, input, ...)
 end
 
 function store.append(id, fence, number, data, to, ...)
-  local ok, err = plain_append(id, fence, number, data, to, ...)
+  local ok, more = plain_append(id, fence, number, data, to, ...)
   if ok then committed(id, data, to) end
-  return ok, err
+  return ok, more
 end
 
 journal = require "mw.workflow.journal"
@@ -277,7 +284,9 @@ function functions.execution(args)
   if not row then errors.throw("not_found", "there is no execution " .. args.id) end
   local steps = require "mw.api.steps"
   local rows, journal_rows = errors.check(store.journal(args.id)), json.array {}
-  for i, entry in ipairs(rows) do journal_rows[i] = json.raw(entry.data:match("\n(.*)$")) end
+  for _, entry in ipairs(rows) do
+    for _, event in ipairs(errors.check(journal.split(entry.data))) do journal_rows[#journal_rows + 1] = json.raw(event) end
+  end
   local function box(text) return text and json.raw(text) or nil end
   return {
     id = row.id, workflow = row.workflow, status = status_name(tonumber(row.status)), external_id = row.external_id,

@@ -11,103 +11,78 @@
 --   retries  how often a failed attempt is made again, 0 to 1000 (3: up to four attempts)
 --   timeout  of one attempt, a duration ("5m")
 --   backoff  the wait between attempts (mw.workflow.backoff)
--- Of a step: `name` (letters, digits, "_", "-", "."; unique in its workflow) and `run`. A mistake is a load error with its line.
+--   max_elapsed    of a step as a whole, from the start of its first attempt; no attempt begins after it, and one that runs is ended
+--   non_retryable  a list of error codes after which there is no other attempt, as after an error with retryable = false
+-- Of a workflow only:
+--   deadline       of a run as a whole, from its creation; it fails with code "deadline"
+--   concurrency    how many of its runs (with `group`: of a group's) have begun and not ended at a time
+--   ordered        concurrency = 1: one after the other, in the order of their creation
+--   keep           how long ended runs are kept: a duration, or { completed =, failed =, cancelled = }
+--   on_change      "latest": a run goes on with the newest code; default "pinned": with the code that it began with
+-- Of a step: `undo`, a function(ctx, result) that takes it back when the run fails later on, or is cancelled with undo; `undo_on = "started"` calls
+-- it for a step that failed, too, because it may have acted (result nil).
+-- Of a step: `name` (letters, digits, "_", "-", "."; unique in its workflow) and `run`. entries.lua has the other entries of a list. A mistake is a
+-- load error with its line.
 
-local backoff = require "mw.workflow.backoff"
+local entries = require "mw.workflow.entries"
 local errors = require "mw.errors"
-local json = require "mw.core.json"
+local policy = require "mw.workflow.policy"
 local registry = require "mw._registry"
 local validate = require "mw.validate"
 
 local M = {}
 
-M.DEFAULT_RETRIES = 3
-M.DEFAULT_TIMEOUT = 300
-local MAX_RETRIES = 1000
-local MAX_STEPS = 1000
-local MAX_NAME = 200
+local MAX_CONCURRENCY = 1000000
 
-local entry_options = { name = "string", run = "callable", retries = "integer", timeout = "duration", backoff = "table|duration" }
-local workflow_options = { retries = "integer", timeout = "duration", backoff = "table|duration" }
-M.step_options = workflow_options
+local check_span = policy.check_span
+local workflow_options = policy.with(policy.options, {
+  deadline = "duration", concurrency = "integer", ordered = "boolean", keep = "table|duration", on_change = "string",
+})
 
 local function throw(...) errors.throw("invalid", string.format(...)) end
 
-local function check_name(what, name)
-  if type(name) ~= "string" or name == "" then throw("%s: the name must be a non-empty string, got %s", what, validate.describe(name)) end
-  if #name > MAX_NAME then throw("%s: the name is %d bytes long; at most %d", what, #name, MAX_NAME) end
-  if not name:find("^[%w_][%w_%.%-]*$") then
-    throw("%s: the name %q may have letters, digits, \"_\", \"-\" and \".\"", what, name)
+local function check_concurrency(what, opts)
+  if opts.ordered then
+    if opts.concurrency and opts.concurrency ~= 1 then throw("%s: ordered runs come one after the other, so concurrency can only be 1", what) end
+    return 1
   end
-  return name
-end
-M.check_name = check_name
-
-local function check_retries(what, retries)
-  if retries < 0 or retries > MAX_RETRIES then throw("%s: retries must be between 0 and %d, got %s", what, MAX_RETRIES, tostring(retries)) end
-  return retries
+  local n = opts.concurrency
+  if n and (n < 1 or n > MAX_CONCURRENCY) then throw("%s: concurrency must be between 1 and %d, got %d", what, MAX_CONCURRENCY, n) end
+  return n
 end
 
---- retries, timeout and backoff of `opts`, each falling back to `base`.
-function M.policy(what, opts, base)
-  local timeout = base.timeout
-  if opts.timeout ~= nil then
-    timeout = validate.duration(what .. ": timeout", opts.timeout, true)
-    if timeout <= 0 then throw("%s: timeout must be more than nothing", what) end
-  end
-  return {
-    retries = opts.retries ~= nil and check_retries(what, opts.retries) or base.retries,
-    timeout = timeout,
-    backoff = opts.backoff ~= nil and backoff.parse(what, opts.backoff) or base.backoff,
-  }
+local keep_options = { completed = "duration", failed = "duration", cancelled = "duration" }
+
+-- Seconds by status.
+local function check_keep(what, keep)
+  if keep == nil then return nil end
+  if type(keep) ~= "table" then keep = { completed = keep, failed = keep, cancelled = keep } end
+  validate.options(what .. ": keep", keep, keep_options)
+  local seconds = {}
+  for name, value in pairs(keep) do seconds[name] = validate.duration(what .. ": keep." .. name, value) end
+  return seconds
 end
 
-local function kind_of(entry)
-  for _, kind in ipairs { "sleep", "wait_for", "call", "all", "http", "transaction" } do
-    if entry[kind] ~= nil then return kind end
+-- What a workflow has beside its steps' policy.
+local function add_options(workflow, what, opts)
+  workflow.deadline = check_span(what, "deadline", opts.deadline)
+  workflow.concurrency, workflow.keep = check_concurrency(what, opts), check_keep(what, opts.keep)
+  if opts.on_change ~= nil and opts.on_change ~= "latest" and opts.on_change ~= "pinned" then
+    throw("%s: on_change is \"pinned\" or \"latest\", got %q", what, opts.on_change)
   end
-end
-
-local function compile_entry(what, index, entry, seen, base)
-  if type(entry) ~= "table" then
-    throw("%s: entry %d must be a table like { name = \"charge\", run = function(ctx) … end }, got %s", what, index, validate.describe(entry))
-  end
-  local kind = kind_of(entry)
-  if kind then
-    throw("%s: entry %d is a `%s` entry; an entry is { name = …, run = function(ctx) … end, retries =, timeout =, backoff = }", what, index, kind)
-  end
-  local name = check_name(what .. ": entry " .. index, entry.name)
-  what = string.format("%s: step %q", what, name)
-  if seen[name] then throw("%s is declared twice, as entry %d and entry %d; step names are unique in a workflow", what, seen[name], index) end
-  seen[name] = index
-  validate.options(what, entry, entry_options)
-  if not entry.run then throw("%s needs run = function(ctx) … end", what) end
-  local step = M.policy(what, entry, base)
-  step.name, step.quoted, step.run = name, json.encode(name), entry.run
-  return step
-end
-
-local function compile_list(what, list, base)
-  local steps, seen, count = {}, {}, #list
-  for key in pairs(list) do
-    if type(key) ~= "number" then
-      throw("%s: the steps are a list { {name=…, run=…}, … }, but there is a key %s", what, validate.describe(key))
-    end
-  end
-  if count == 0 then throw("%s has no steps; give it at least one { name = …, run = function(ctx) … end }", what) end
-  if count > MAX_STEPS then throw("%s has %d steps; at most %d", what, count, MAX_STEPS) end
-  for i = 1, count do steps[i] = compile_entry(what, i, list[i], seen, base) end
-  return steps
+  workflow.on_change = opts.on_change
 end
 
 local function build(what, name, definition, opts)
   opts = validate.options(what, opts, workflow_options)
-  local base = M.policy(what, opts, { retries = M.DEFAULT_RETRIES, timeout = M.DEFAULT_TIMEOUT, backoff = backoff.default })
+  local base = policy.of(what, opts, policy.default)
   local workflow = { name = name, what = "workflow " .. name, opts = base }
+  add_options(workflow, what, opts)
   if type(definition) == "function" then
     workflow.form, workflow.body = "imperative", definition
   elseif type(definition) == "table" then
-    workflow.form, workflow.steps = "list", compile_list(what, definition, base)
+    workflow.steps = entries.compile(what, definition, base)
+    workflow.form, workflow.body = "list", entries.body(workflow)
   else
     throw("%s: the second argument must be a list of steps or a function(ctx, input), got %s", what, validate.describe(definition))
   end
@@ -116,7 +91,7 @@ end
 
 --- The definition of a workflow; raises for every mistake. Registers nothing.
 function M.compile(name, definition, opts)
-  check_name("mw.workflow", name)
+  policy.check_name("mw.workflow", name)
   return build(string.format("mw.workflow %q", name), name, definition, opts)
 end
 
@@ -130,16 +105,23 @@ end
 ---@class mw.StepOptions
 ---@field retries? integer how often a failed attempt is made again, default 3
 ---@field timeout? mw.Duration of one attempt, default 5 min
----@field backoff? mw.Duration|{ initial?: mw.Duration, factor?: number, max?: mw.Duration } the wait between attempts
+---@field backoff? mw.Duration|{ initial?: mw.Duration, factor?: number, max?: mw.Duration, jitter?: number } the wait between attempts
+---@field max_elapsed? mw.Duration of the step as a whole
+---@field non_retryable? string[] error codes after which there is no other attempt
+---@field undo? fun(ctx: mw.StepContext, result: any) takes the step back when the run fails later on, or is cancelled with undo
+---@field undo_on? "finished"|"started" "started": also when the step failed, since it may have acted
 
----@class mw.Step: mw.StepOptions
----@field name string
----@field run fun(ctx: mw.StepContext): any
+---@class mw.WorkflowOptions: mw.StepOptions
+---@field deadline? mw.Duration of a run as a whole
+---@field concurrency? integer how many runs (of a group, when they have one) go on at a time
+---@field ordered? boolean one run (of a group) after the other
+---@field keep? mw.Duration|{ completed?: mw.Duration, failed?: mw.Duration, cancelled?: mw.Duration } how long ended runs are kept
+---@field on_change? "pinned"|"latest" whether a run finishes on the code that it began with
 
 --- Declares a workflow: a list of steps, or a function. Options hold for all its steps.
 ---@param name string
 ---@param definition mw.Step[]|fun(ctx: mw.Context, input: any): any
----@param opts? mw.StepOptions
+---@param opts? mw.WorkflowOptions
 function M.define(name, definition, opts)
   registry.need_loading("mw.workflow")
   registry.declare("workflow", name, M.compile(name, definition, opts))

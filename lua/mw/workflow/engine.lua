@@ -15,6 +15,7 @@ local core = require "mw.core.task"
 local determinism = require "mw.workflow.determinism"
 local errors = require "mw.errors"
 local imperative = require "mw.workflow.imperative"
+local fold = require "mw.workflow.fold"
 local journal = require "mw.workflow.journal"
 local list = require "mw.workflow.list"
 local R = require "mw.workflow.run"
@@ -24,6 +25,7 @@ local status = require "mw.workflow.status"
 local store = require "mw.core.store"
 
 local M = {
+  on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
 }
 
@@ -34,7 +36,6 @@ local STORE_AWAY_US = 5e5
 local CODE_AWAY_US = 5e6
 local API_LEVEL = 1
 
-local drivers = { list = list, imperative = imperative }
 local now_us, spawn = runtime.now_us, core.spawn
 
 local active, room = 0, nil
@@ -44,6 +45,7 @@ local next_due = math.huge   -- microseconds
 local parked                 -- token of the claim loop while it waits
 local woken = false
 local stored_bundles = {}
+local in_hand = {}           -- runs by id
 
 local function limit()
   room = tonumber(runtime.config("workflow.concurrency")) or DEFAULT_CONCURRENCY
@@ -78,11 +80,21 @@ function M.note_due(due_us)
   if not stopped and core.is_current() then M.wake(due_us) else runtime.wake_engines(due_us) end
 end
 
-local function append_now(run, data, to, due_us, output, error_text)
+local function cancel_children(id)
+  local ok, err = errors.pcall(M.on_cancelled, id)
+  if not ok then runtime.log("error", "workflow", string.format("the children of execution %s could not be cancelled: %s", id, tostring(err))) end
+end
+
+--- A run was cancelled here: so are the children it said so of.
+function M.note_end(run)
+  if M.on_cancelled and run.driver == imperative then pcall(spawn, cancel_children, "workflow children", nil, run.id) end
+end
+
+local function append_now(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
   if data then run.number = number end
   if to then run.settled = true end
-  return store.append(run.id, run.fence, number, data, to, due_us, output, error_text)
+  return store.append(run.id, run.fence, number, data, to, due_us, output, error_text, nil, more)
 end
 
 -- Nobody would ever look after it again: it is stored as running, by this server.
@@ -96,6 +108,8 @@ local function end_run(run)
   if not (run.settled or run.ended_here) then put_up(run) end
   if run.ended_here then return end
   run.ended_here = true
+  if run.id then in_hand[run.id] = nil end
+  if run.parent then M.note_due(0) end
   active = active - 1
   if backlog and not stopped then
     backlog = false
@@ -105,27 +119,21 @@ end
 
 -- ---- runs whose task died ----
 
-local function describe_death(run, err)
-  err = errors.from(err)
-  local step = run.step
-  if run.phase ~= "step" or not step then return err end
-  if err.code == "timeout" and step.timeout and R.elapsed(run) - run.t0 >= step.timeout * 1e6 * 0.99 then
-    return errors.new("timeout", string.format("step %q took longer than its timeout of %g s", step.name, step.timeout),
-      { where = err.where })
-  end
-  return err
-end
-
 local function leftover(run)
   local take = run.driver and run.driver.leftover
   return take and take(run)
+end
+
+local function give_back(run, to, due_us)
+  local row, more = leftover(run)
+  append_now(run, row, to, due_us, nil, nil, more)
 end
 
 -- Outside of a task: nothing can be waited for, so what is known is queued, and the run goes on elsewhere.
 local function hand_back(run, err)
   if run.phase == "commit" then
     if run.w_number > 0 then run.number = run.w_number end
-    store.append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error)
+    store.append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error, nil, run.w_more)
     run.settled = true
     if run.w_status == nil then append_now(run, nil, status.QUEUED, now_us()) end
   elseif run.phase == "step" and err.code == "cancelled" then
@@ -133,9 +141,9 @@ local function hand_back(run, err)
   elseif run.phase == "step" or run.phase == "body" and err.code ~= "cancelled" then
     append_now(run, run.driver.death_row(run, err))
   elseif run.phase == "wait" or err.code == "cancelled" then
-    append_now(run, leftover(run), status.QUEUED, run.phase == "wait" and run.due_us or now_us())
+    give_back(run, status.QUEUED, run.phase == "wait" and run.due_us or now_us())
   else
-    append_now(run, leftover(run), status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
+    give_back(run, status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
   end
   runtime.wake_engines(0)
   end_run(run)
@@ -153,18 +161,52 @@ end
 
 local function on_fail(run, err)
   determinism.leave()
-  err = describe_death(run, err)
+  err = R.describe_death(run, err)
   if run.ended_here then return end
   if run.phase == "create" then return abandon(run, err) end
   local died_at_work = run.phase == "step" or run.phase == "body"
-  if died_at_work and err.code ~= "cancelled" and not stopped and core.is_current() then
+  local may_go_on = err.code ~= "cancelled" or (run.control and run.phase ~= "commit")
+  if (died_at_work or run.control) and may_go_on and not stopped and core.is_current() then
     local ok, handle = pcall(spawn, go_on, run.what, nil, run, err)
-    if ok and handle ~= nil then return end
+    if ok and handle ~= nil then
+      run.handle = handle
+      return
+    end
   end
+  if run.driver and run.driver.abandon then run.driver.abandon(run) end
   if not died_at_work and run.phase ~= "commit" and run.phase ~= "wait" then
     runtime.log("error", "workflow", string.format("execution %s: the engine itself failed: %s", run.id, tostring(err)))
   end
   hand_back(run, err)
+end
+
+-- ---- what operators want ----
+
+-- Reads it from the store; what has been said before the last resume or end does not count (the fence has changed then).
+local function look(run)
+  local rows = store.query("engine", "SELECT control, error FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
+  local row = rows and rows[1]
+  local control = row and tonumber(row.control) or 0
+  if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
+  run.control, run.cancel_error = control, row.error
+  return control
+end
+
+local function look_again(run)
+  run.look = true
+  local control = look(run)
+  if not control or run.settled or run.ended_here then return end
+  if control == R.PAUSE then return end
+  if run.driver and run.driver.cancel_attempts then run.driver.cancel_attempts(run) end
+  if (run.phase == "step" or run.phase == "wait") and run.handle then run.handle:cancel("cancelled", "the execution is cancelled") end
+end
+
+--- Somebody changed the run's `control`, or sent it a signal: its owner looks. A run that is not in hand here is no matter of ours.
+function M.control(id)
+  local run = in_hand[id]
+  if not run or run.ended_here then return end
+  run.look = true
+  pcall(spawn, look_again, "workflow control", nil, run)
 end
 
 -- ---- starting ----
@@ -177,13 +219,13 @@ local function new_run(id, fence, number, seed, start_us, workflow, app, input_t
     id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
     input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
     def = false, driver = false, what = false, answer = false, token = false, step = false, t0 = 0, context_meta = false,
-    settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
+    control = false, deadline_us = false, handle = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
     w_error = false,
   }
 end
 
 local function adopt(run, def)
-  run.def, run.driver, run.what = def, drivers[def.form], def.what
+  run.def, run.driver, run.what = def, def.body and imperative or list, def.what
 end
 
 -- Reads the journal and drives the run on from it.
@@ -195,7 +237,7 @@ local function resume(run, was_interrupted)
     rows, err = store.journal(run.id)
   end
   local state
-  state, err = journal.fold(rows)
+  state, err = fold.rows(rows)
   if not state then
     return R.commit(run, nil, status.BLOCKED, nil, nil, R.error_text(err))
   end
@@ -219,7 +261,7 @@ end
 --- The definition an execution is pinned to. Returns it, or nil, err.
 local function find_definition(workflow, bundle)
   local def = registry.workflows[workflow]
-  if def and def.bundle == bundle then return def end
+  if def and (def.bundle == bundle or def.on_change == "latest") then return def end
   local pinned, err = require("mw._loader").load_bundle(bundle)
   if not pinned then return nil, err end
   if not pinned[workflow] then
@@ -236,8 +278,10 @@ end
 
 local function run_claimed(row)
   local run = new_run(row.id, row.fence, 0, row.seed, R.start_of(row.seed, row.created_us), row.workflow, row.app, row.input)
-  run.bundle, run.what = row.bundle, "workflow " .. row.workflow
+  run.bundle, run.what, run.handle, run.parent = row.bundle, "workflow " .. row.workflow, row.handle, row.parent_key and row.parent
+  in_hand[run.id] = run
   watch(run)
+  if row.control then look(run) end
   local def, err = find_definition(row.workflow, row.bundle)
   if not def then
     if err.retryable then
@@ -251,7 +295,7 @@ local function run_claimed(row)
   if row.fence > 1 or row.interrupted then
     resume(run, row.interrupted)
   else
-    run.state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 }
+    run.state = fold.new()
     run.driver.drive(run)
   end
   end_run(run)
@@ -265,12 +309,14 @@ local function run_new(def, request, answer, token)
   adopt(run, def)
   watch(run)
   local id, created = store.create(def.name, request.input, def.bundle, seed, status.RUNNING, 0, request.id, request.key,
-    request.hash, request.app, API_LEVEL)
+    request.hash, request.app, API_LEVEL, request.more)
   run.id, run.phase, run.settled = id, "between", not id or not created
+  if request.more then run.parent = request.more.parent_key and request.more.parent end
   answer.done, answer.id, answer.created = true, id, created
   core.wake(token)
   if run.settled then return end_run(run) end
-  if def.form == "imperative" then run.state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 } end
+  in_hand[id], run.handle = run, answer.handle
+  if def.body then run.state = fold.new() end
   run.driver.drive(run)
   end_run(run)
 end
@@ -286,24 +332,30 @@ local function store_bundle(hash)
 end
 
 local function create_queued(def, request)
-  local id, created = store.create(def.name, request.input, def.bundle, R.new_seed(), status.QUEUED, now_us(), request.id, request.key,
-    request.hash, request.app, API_LEVEL)
+  local due_us, now = request.due_us, now_us()
+  local to = due_us and due_us > now and status.SLEEPING or status.QUEUED
+  local id, created = store.create(def.name, request.input, def.bundle, R.new_seed(), to, due_us or now, request.id, request.key,
+    request.hash, request.app, API_LEVEL, request.more)
   if id and created then
-    backlog = true
-    M.note_due(0)
+    backlog = backlog or to == status.QUEUED
+    M.note_due(to == status.SLEEPING and due_us or 0)
   end
   return id, created
 end
 
 --- Creates an execution of a current workflow; returns its id and whether it is new, once that is durable, or nil, err.
---- request: input (JSON text), id, key, hash, app.
+--- request: input (JSON text), id, key, hash, app, due_us, more (as store.create has it).
 function M.create(def, request)
   local ok, err = store_bundle(def.bundle)
   if not ok then return nil, err end
-  if not started or stopped or active >= (room or limit()) or not core.is_current() then return create_queued(def, request) end
+  local more = request.more
+  if not started or stopped or active >= (room or limit()) or request.due_us or (more and more.group) or not core.is_current() then
+    return create_queued(def, request)
+  end
   active = active + 1
   local answer, token = { done = false, created = false, id = nil }, core.token()
   local spawned, why = pcall(spawn, run_new, def.what, nil, def, request, answer, token)
+  answer.handle = spawned and why or false
   if not spawned then
     active = active - 1
     return nil, errors.from(why)
@@ -320,6 +372,7 @@ end
 local function start_claimed(row)
   active = active + 1
   local ok, why = pcall(spawn, run_claimed, "workflow " .. row.workflow, nil, row)
+  row.handle = ok and why or false
   if not ok then
     active = active - 1
     runtime.log("error", "workflow", string.format("execution %s could not start: %s", row.id, tostring(why)))

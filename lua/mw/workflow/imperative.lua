@@ -1,194 +1,71 @@
 -- SPDX-License-Identifier: MIT
 
---- Drives a workflow written as a function. Its body runs from the top after every resume; steps that the journal knows return (or
--- raise) what they did then, without running again.
+--- Drives a workflow written as a function. Its body runs from the top after every resume; operations that the journal knows return (or
+-- raise) what they did then, without being done again.
 --
 --   mw.workflow("onboarding", function(ctx, input)
---     local user = ctx:step("create", function(s) … s.attempt … end, { retries = 5, timeout = "10s" })
---     for _, list in ipairs(input.lists) do
---       ctx:step("subscribe", function() … end)          -- "subscribe", "subscribe#2", …
---     end
+--     local user = ctx:step("create", function(s) … s.attempt … end, { retries = 5, timeout = "10s", undo = function(s, user) … end })
+--     ctx:sleep("3d")
+--     local answer = ctx:wait_for("approved", { timeout = "7d" })
+--     local r = ctx:all { stock = function(c) … c:step(…) end, card = function(c) … end }
+--     local label = ctx:call("shipping", { to = input.address })
 --     return { id = user.id, at = ctx:now() }
 --   end)
 --
--- ctx: id, workflow, input; step(name, fn, opts); now() seconds of virtual time (the last thing the journal knows); random() as
--- math.random; uuid(). A step that failed for good raises its error, which the body may catch.
+-- A name that is used again gets "#2", "#3" in order. An operation that failed for good raises its error, which the body may catch. A body that
+-- asks for another operation than the journal has at that place goes no further: the run is `stuck`, with what was expected and what came.
 --
--- `ctx:step` returns before its result is durable: the commit happens with the next step's attempt, or the end. Nothing of it is visible
--- until then, and the next step's function is called after it. A body that computes for more than 50 ms after a step does not keep the
--- result waiting: it is written by itself then (core/state/late.h).
---
--- A body that asks for another step than the journal has at that place goes no further: the run is `stuck`, with what was expected and
--- what came.
+-- This file is the body's `ctx` and the run as a whole. strand.lua is the order of operations, step.lua, waits.lua, children.lua, parallel.lua
+-- and undo.lua what they do, writer.lua when it is stored.
 
-local determinism = require "mw.workflow.determinism"
-local define = require "mw.workflow.define"
-local core = require "mw.core.task"
+local children = require "mw.workflow.children"
 local errors = require "mw.errors"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
+local live = require "mw.workflow.live"
+local parallel = require "mw.workflow.parallel"
 local payload = require "mw.workflow.payload"
+local policy = require "mw.workflow.policy"
 local R = require "mw.workflow.run"
-local seeded = require "mw.workflow.seeded"
+local runtime = require "mw._runtime"
+local S = require "mw.workflow.strand"
 local status = require "mw.workflow.status"
-local store = require "mw.core.store"
+local step = require "mw.workflow.step"
+local trigger = require "mw.workflow.trigger"
+local undo = require "mw.workflow.undo"
 local validate = require "mw.validate"
+local waits = require "mw.workflow.waits"
+local writer = require "mw.workflow.writer"
 
 local M = {}
 
-local BODY = { body = true } -- the task's context while body code runs: public effects refuse then
-local MAX_STEPS = 10000
-
-local function leave(run)
-  determinism.leave()
-  core.local_set(nil)
-  run.phase = "between"
-end
-
-local function enter(run)
-  run.phase = "body"
-  core.local_set(BODY)
-  determinism.enter()
-end
-
--- ---- pending results ----
-
--- The journal row of the result that is not committed yet, with the attempt that begins now. Nil when there is none, or when it has
--- been written by itself meanwhile (then it is durable on return).
-local function take_pending(run, next_step)
-  local p = run.pending
-  if not p then return nil end
-  run.pending = nil
-  if p.late and not store.take_late(p.late) and R.commit(run, p.row) then return nil end
-  return journal.result(p.quoted, p.attempt, p.started, p.ended, p.text, next_step, next_step and 1 or nil)
-end
-
--- The body goes on: from now on the result may be written by itself.
-local function leave_pending(run)
-  local p = run.pending
-  if not p or p.row then return end
-  p.row = journal.result(p.quoted, p.attempt, p.started, p.ended, p.text)
-  p.late = store.append_late(run.id, run.fence, run.number + 1, p.row)
-end
-
--- Ends the body from inside: what it raises may be caught by the plugin, so run.over says it again at every later call.
-local function stop(run, reason)
-  run.over = reason
-  error(reason, 0)
-end
-
--- A new one each time: the plugin may catch it, and write into it.
-local function released() return errors.new("cancelled", "the execution goes on elsewhere") end
-
--- A commit in the body's way; whatever cannot be stored ends the run.
-local function must_commit(run, data, ...)
-  local ok, err = R.commit(run, data, ...)
-  if ok then return end
-  if err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
-  stop(run, released())
-end
-
-local function diverge(run, expected, actual)
-  local err = errors.new("diverged", string.format(
-    "the body went another way than its journal: expected step %q, came to %s; it must depend on nothing but its input, its steps' results and ctx",
-    expected, actual == "" and "the end of the body" or string.format("step %q", actual)))
-  local text = json.encode({ code = err.code, message = err.message, expected = expected, actual = actual ~= "" and actual or nil }, { sort = true })
-  local pending = take_pending(run)
-  if not pending or R.commit(run, pending) then
-    R.commit(run, journal.divergence(expected, actual, R.elapsed(run)), status.STUCK, nil, nil, text)
-  end
-  return err
-end
-
--- ---- steps ----
-
--- The unique name of this use: "send", "send#2" …
-local function next_key(run, name)
-  local uses = (run.uses[name] or 0) + 1
-  run.uses[name] = uses
-  return uses == 1 and name or name .. "#" .. uses
-end
-
-local function step_of(run, key, name, fn, opts)
-  local policy = run.def.opts
-  if opts ~= nil then
-    local what = string.format("ctx:step(%q)", name)
-    policy = define.policy(what, validate.options(what, opts, define.step_options), policy)
-  end
-  return { name = key, quoted = json.encode(key), run = fn, retries = policy.retries, timeout = policy.timeout, backoff = policy.backoff }
-end
-
--- Before the attempt: commits the pending result with it, or hands the run back when nothing may begin here any more.
-local function begin(run, step, known)
-  if R.must_yield(run) then
-    local ok, err = R.release(run, take_pending(run))
-    if not ok and err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
-    stop(run, released())
-  end
-  if run.pending then must_commit(run, take_pending(run, step.quoted) or journal.attempt(step.quoted, 1, R.elapsed(run))) end
-  if R.take_up(run, step, known) ~= "again" then stop(run, released()) end
-end
-
--- Makes attempts until one returns or the last has failed. Returns true, value or false, error.
-local function attempts(run, step)
-  while true do
-    local ok, value, text = R.attempt(run, step)
-    if ok then
-      run.pending = { quoted = step.quoted, attempt = run.attempt, started = run.t0, ended = R.elapsed(run), text = text }
-      return true, payload.copy(value, text)
-    end
-    local row, due_us = R.failure_row(run, step, value)
-    if not due_us then
-      must_commit(run, row)
-      return false, value
-    end
-    if R.wait_again(run, row, due_us) ~= "again" then stop(run, released()) end
-  end
-end
-
--- The error of a step that failed for good, as the journal has it.
-local function error_of(text)
-  local value = payload.decode(text) or {}
-  return errors.new(value.code or "error", value.message or "the step failed", {
-    retryable = value.retryable or false, where = value.where, status = value.status,
-  })
-end
-
-local function run_step(run, name, fn, opts)
-  local key = next_key(run, name)
-  local known = run.order[run.cursor + 1]
-  if known and known.name ~= key then stop(run, diverge(run, known.name, key)) end
-  run.cursor = run.cursor + 1
-  if run.cursor > MAX_STEPS then errors.throw("limit", string.format("a run has at most %d steps", MAX_STEPS)) end
-  if known and known.done then
-    run.virtual = known.ended
-    run.results[key] = payload.decode(known.result)
-    return true, run.results[key]
-  elseif known and known.failed then
-    run.virtual = known.ended
-    return false, error_of(known.error)
-  end
-  local step = step_of(run, key, name, fn, opts)
-  begin(run, step, known)
-  local ok, value = attempts(run, step)
-  run.virtual = run.pending and run.pending.ended or run.ended
-  if ok then run.results[key] = value end
-  return ok, value
-end
+local MAX_BRANCHES = 1000
+local DEFAULT_CONCURRENCY = 10
 
 -- ---- ctx ----
 
 local get_of_body
 
-local function run_of(ctx, what)
-  local run = R.run_of(ctx, get_of_body)
-  if not run then errors.throw("invalid", "write ctx:" .. what .. "(…) with a colon") end
-  if run.over then error(run.over, 0) end
-  if run.phase ~= "body" then
-    errors.throw("invalid", string.format(
-      "ctx:%s cannot run inside a step: a step is one unit of work, so return from it first and call ctx:%s in the body", what, what))
+local function strand_of(ctx, what)
+  local strand = R.run_of(ctx, get_of_body)
+  if not strand then errors.throw("invalid", "write ctx:" .. what .. "(…) with a colon") end
+  if strand.root.over then error(strand.root.over, 0) end
+  if strand.phase == "body" then return strand end
+  if strand.phase == "group" then
+    errors.throw("invalid", string.format("ctx:%s: a branch of ctx:all and ctx:map has a ctx of its own; use the one that its function gets", what))
   end
-  return run
+  errors.throw("invalid", string.format(
+    "ctx:%s cannot run inside a step: a step is one unit of work, so return from it first and call ctx:%s in the body", what, what))
+end
+
+-- Leaves the body for an operation and comes back; what the operation raises is raised in the body.
+local function operate(strand, fn, ...)
+  S.leave(strand)
+  local ok, a, b, c = errors.pcall(fn, strand, ...)
+  if strand.root == strand then writer.leave(strand) end
+  S.enter(strand)
+  if not ok then error(a, 0) end
+  return a, b, c
 end
 
 ---@class mw.Context
@@ -198,34 +75,245 @@ end
 ---@field results table<string, any> of the steps before, by name
 local methods = {}
 
+-- What the operation gave: value, or its error is raised. Later operations see it as results[name].
+local function done(strand, key, ok, value)
+  if not ok then
+    if type(value) == "table" and value.step == nil then value.step = key end
+    error(value, 0)
+  end
+  strand.results[key:match("[^/]*$")] = value
+  return value
+end
+
+local function do_step(strand, name, fn, opts)
+  local what = string.format("ctx:step(%q)", name)
+  local key, known = S.next(strand, "step", name)
+  local made = step.new(strand, what, key, fn, opts)
+  local ok, value, text = step.run(strand, made, known)
+  undo.note(strand, key, made, known, ok, text)
+  return done(strand, key, ok, value)
+end
+
 --- Runs a step, or gives what it did before. A step that failed for good raises its error.
 ---@param name string
 ---@param fn fun(ctx: mw.StepContext): any
 ---@param opts? mw.StepOptions
 ---@return any
 function methods.step(ctx, name, fn, opts)
-  local run = run_of(ctx, "step")
-  define.check_name("ctx:step", name)
+  local strand = strand_of(ctx, "step")
+  policy.check_name("ctx:step", name)
   validate.arg("ctx:step", 2, "fn", fn, "function")
-  leave(run)
-  local ok, done, value = errors.pcall(run_step, run, name, fn, opts)
-  leave_pending(run)
-  enter(run)
-  if not ok then error(done, 0) end
-  if not done then error(value, 0) end
+  return operate(strand, do_step, name, fn, opts)
+end
+
+local name_options = { name = "string" }
+
+local function name_of(what, opts, default)
+  opts = validate.options(what, opts, name_options)
+  return opts.name and policy.check_name(what, opts.name) or default
+end
+
+--- Waits, for years if need be: a long sleep takes no memory and outlives restarts.
+---@param duration mw.Duration
+---@param opts? { name?: string }
+function methods.sleep(ctx, duration, opts)
+  local strand = strand_of(ctx, "sleep")
+  local seconds = validate.duration("ctx:sleep", duration)
+  operate(strand, waits.sleep, name_of("ctx:sleep", opts, "sleep"), function() return runtime.now_us() + seconds * 1e6 end)
+end
+
+--- Waits until a moment, seconds since 1970.
+---@param time number
+---@param opts? { name?: string }
+function methods.sleep_until(ctx, time, opts)
+  local strand = strand_of(ctx, "sleep_until")
+  validate.arg("ctx:sleep_until", 1, "time", time, "number")
+  if time ~= time or time > 1e11 then
+    errors.throw("invalid", string.format("ctx:sleep_until: the time is seconds since 1970, got %s (milliseconds?)", tostring(time)))
+  end
+  operate(strand, waits.sleep, name_of("ctx:sleep_until", opts, "sleep_until"), function() return time * 1e6 end)
+end
+
+local wait_options = { name = "string", timeout = "duration", form = "table" }
+
+local function do_wait(strand, name, signal, timeout, form)
+  local text, came = waits.wait_for(strand, name, signal, timeout, form)
+  if not came then return nil end
+  if text == nil or text == "null" then return true end
+  local value = payload.decode(text)
+  strand.results[name] = value
   return value
 end
+
+--- Waits for a signal (mw.signal, POST …/signals/NAME) that came already or is still to come. Returns its data (true when it had none), or nil when
+--- `timeout` is over. `form` describes what the signal should hold, for the person who sends it.
+---@param signal string
+---@param opts? { name?: string, timeout?: mw.Duration, form?: table } name: of the wait in the journal; the signal's if nothing is said
+---@return any
+function methods.wait_for(ctx, signal, opts)
+  local strand = strand_of(ctx, "wait_for")
+  policy.check_name("ctx:wait_for", signal)
+  opts = validate.options("ctx:wait_for", opts, wait_options)
+  local timeout = opts.timeout ~= nil and validate.duration("ctx:wait_for: timeout", opts.timeout) or nil
+  local name = opts.name and policy.check_name("ctx:wait_for", opts.name) or signal
+  return operate(strand, do_wait, name, signal, timeout, waits.form_text("ctx:wait_for", opts.form))
+end
+
+---@class mw.ChildOptions
+---@field name? string of the call in the journal; the workflow's if nothing is said
+---@field on_cancel? "cancel"|"leave" what becomes of the child when its parent is cancelled: ctx:call cancels, ctx:trigger leaves
+---@field undo? fun(ctx: mw.StepContext, result: any) of ctx:call
+---@field id? string of ctx:trigger: your own name for the run
+---@field group? string
+---@field priority? integer
+---@field tags? string[]
+---@field delay? mw.Duration of ctx:trigger
+---@field at? number of ctx:trigger, seconds since 1970
+
+local call_options = { name = "string", on_cancel = "string", undo = "function", group = "string", priority = "integer", tags = "table" }
+local trigger_options = {
+  name = "string", on_cancel = "string", id = "string", group = "string", priority = "integer", tags = "table", delay = "duration", at = "number",
+}
+
+local function child_options(what, opts, known)
+  opts = validate.options(what, opts, known)
+  if opts.on_cancel and opts.on_cancel ~= "cancel" and opts.on_cancel ~= "leave" then
+    errors.throw("invalid", string.format("%s: on_cancel is \"cancel\" or \"leave\", got %q", what, opts.on_cancel))
+  end
+  if opts.name then policy.check_name(what, opts.name) end
+  return trigger.check(what, opts)
+end
+
+local function input_text(what, input)
+  local text, err = payload.encode(input, "input")
+  if err then errors.throw("invalid", what .. ": " .. err.message) end
+  return text
+end
+
+local function do_call(strand, name, text, opts)
+  local ok, value, result, key, known = children.call(strand, name, text, opts)
+  if opts.undo then
+    local policy = strand.def.opts
+    undo.note(strand, key, setmetatable({ undo = opts.undo }, { __index = policy }), known, ok, result)
+  end
+  return done(strand, key, ok, value)
+end
+
+--- Runs another workflow as a child and waits for its end, without taking memory. Returns its output; raises its error.
+---@param workflow string
+---@param input? any JSON
+---@param opts? mw.ChildOptions
+---@return any
+function methods.call(ctx, workflow, input, opts)
+  local strand = strand_of(ctx, "call")
+  policy.check_name("ctx:call", workflow)
+  return operate(strand, do_call, workflow, input_text("ctx:call", input), child_options("ctx:call", opts, call_options))
+end
+
+--- Starts another workflow and does not wait for it: once, however often the body runs.
+---@param workflow string
+---@param input? any JSON
+---@param opts? mw.ChildOptions
+---@return { id: string }
+function methods.trigger(ctx, workflow, input, opts)
+  local strand = strand_of(ctx, "trigger")
+  policy.check_name("ctx:trigger", workflow)
+  local id = operate(strand, children.trigger, workflow, input_text("ctx:trigger", input), child_options("ctx:trigger", opts, trigger_options))
+  return { id = id }
+end
+
+local function new_context(strand)
+  return setmetatable({ id = strand.id, workflow = strand.workflow, results = strand.results }, R.context_meta(strand, get_of_body))
+end
+
+local function do_group(strand, name, branches, concurrency)
+  local key, known = S.next(strand, "group", name)
+  if not known then
+    S.boundary(strand)
+    local names = {}
+    for i = 1, #branches do names[i] = branches[i].name end
+    writer.add(strand.root, journal.group(key, names, R.elapsed(strand)))
+  end
+  return parallel.run(strand, key, branches, concurrency, new_context)
+end
+
+local function check_count(what, count)
+  if count <= MAX_BRANCHES then return end
+  errors.throw("limit", string.format("%s: %d branches; at most %d, so work through a longer list in parts, or start further runs", what, count, MAX_BRANCHES))
+end
+
+local function sorted_names(fns)
+  local names = {}
+  for name, fn in next, fns do
+    if type(name) == "number" then name = tostring(name) end
+    policy.check_name("ctx:all", name)
+    if type(fn) ~= "function" then errors.throw("invalid", string.format("ctx:all: entry %q must be a function, got %s", name, validate.describe(fn))) end
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+local all_options = { name = "string", concurrency = "integer" }
+
+local function group_options(what, opts, default, concurrency)
+  opts = validate.options(what, opts, all_options)
+  local wanted = opts.concurrency or concurrency
+  if wanted < 1 then errors.throw("invalid", what .. ": concurrency must be at least 1, got " .. wanted) end
+  return opts.name and policy.check_name(what, opts.name) or default, wanted
+end
+
+--- Runs branches beside each other and waits for all of them; the results by name. Each gets a ctx of its own, and each of its steps is recorded by
+--- itself. A branch that fails stops no other; when all have ended, the error of the first in order of names is raised.
+---@param fns table<string, fun(ctx: mw.Context): any>
+---@param opts? { name?: string, concurrency?: integer }
+---@return table<string, any>
+function methods.all(ctx, fns, opts)
+  local strand = strand_of(ctx, "all")
+  validate.arg("ctx:all", 1, "functions", fns, "table")
+  local names, branches, results = sorted_names(fns), {}, {}
+  check_count("ctx:all", #names)
+  local name, concurrency = group_options("ctx:all", opts, "all", MAX_BRANCHES)
+  for i, branch in ipairs(names) do branches[i] = { name = branch, run = fns[branch] or fns[tonumber(branch)] } end
+  local values = operate(strand, do_group, name, branches, concurrency)
+  for i, branch in ipairs(names) do
+    local at = fns[branch] and branch or tonumber(branch)
+    results[at] = values[i]
+  end
+  return results
+end
+
+--- Calls fn(ctx, item, index) for each item of a list, `concurrency` (10) at a time; the results in the order of the list.
+---@param list any[]
+---@param fn fun(ctx: mw.Context, item: any, index: integer): any
+---@param opts? { name?: string, concurrency?: integer }
+---@return any[]
+function methods.map(ctx, list, fn, opts)
+  local strand = strand_of(ctx, "map")
+  validate.arg("ctx:map", 1, "list", list, "table")
+  validate.arg("ctx:map", 2, "fn", fn, "function")
+  local branches, count = {}, #list
+  check_count("ctx:map", count)
+  local name, concurrency = group_options("ctx:map", opts, "map", DEFAULT_CONCURRENCY)
+  for i = 1, count do branches[i] = { name = tostring(i), run = fn, item = list[i] } end
+  return operate(strand, do_group, name, branches, concurrency)
+end
+
+--- Publishes the run's live state for the API and the dashboard; it replaces what was shown.
+---@param state table JSON
+function methods.set(ctx, state) live.set(strand_of(ctx, "set"), state) end
+
+--- Shows how far the run is.
+---@param done number
+---@param total? number
+---@param text? string
+function methods.progress(ctx, done, total, text) live.progress(strand_of(ctx, "progress"), done, total, text) end
 
 --- Seconds since 1970, the same each time the body runs.
 ---@return number
 function methods.now(ctx)
-  local run = run_of(ctx, "now")
-  return (run.start_us + run.virtual) / 1e6
-end
-
-local function generator(run)
-  if not run.generator then run.generator = seeded.new(run.id .. run.seed) end
-  return run.generator
+  local strand = strand_of(ctx, "now")
+  return (strand.start_us + strand.virtual) / 1e6
 end
 
 --- As math.random, the same each time the body runs.
@@ -233,7 +321,7 @@ end
 ---@param n? integer
 ---@return number
 function methods.random(ctx, m, n)
-  local unit = generator(run_of(ctx, "random")):unit()
+  local unit = S.generator(strand_of(ctx, "random")):unit()
   if m == nil then return unit end
   if n == nil then m, n = 1, m end
   validate.arg("ctx:random", 1, "m", m, "integer")
@@ -244,14 +332,15 @@ end
 
 --- A UUID, the same each time the body runs.
 ---@return string
-function methods.uuid(ctx) return generator(run_of(ctx, "uuid")):uuid() end
+function methods.uuid(ctx) return S.generator(strand_of(ctx, "uuid")):uuid() end
 
-local absent = {}
-for _, name in ipairs { "sleep", "sleep_until", "wait_for", "call", "all", "map", "trigger", "transaction", "set", "progress", "flag" } do
-  absent[name] = function()
-    errors.throw("invalid", string.format(
-      "ctx:%s is not part of this version; a body has ctx:step, ctx:now, ctx:random and ctx:uuid", name))
-  end
+local function skip(strand, name)
+  local key, known = S.next(strand, "skip", name)
+  if known then return S.pass(strand, known.ended) end
+  S.boundary(strand)
+  local at = R.elapsed(strand)
+  writer.add(strand.root, journal.skip(key, at))
+  S.pass(strand, at)
 end
 
 function get_of_body(ctx, key)
@@ -260,66 +349,138 @@ function get_of_body(ctx, key)
     ctx.input = value
     return value
   end
-  return methods[key] or absent[key]
+  return methods[key]
+end
+
+--- Whether an entry of a list (entries.lua) is skipped by its `when`, which is asked once: the journal knows what it said.
+function M.skip(ctx, entry)
+  local strand = strand_of(ctx, "when")
+  local known = strand.order[strand.cursor + 1]
+  if known and known.name == strand.prefix .. entry.name then
+    if known.kind ~= "skip" then return false end
+  elseif entry.when(ctx) then
+    return false
+  end
+  operate(strand, skip, entry.name)
+  return true
 end
 
 -- ---- the run ----
 
 local function finish(run, value)
-  local last = run.order[run.cursor + 1]
-  if last then return diverge(run, last.name, "") end
   local text, err = payload.encode(value, "output")
-  if err then return R.fail(run, take_pending(run), err) end
-  local step = run.step
-  local ok, why = R.commit(run, take_pending(run), status.COMPLETED, nil, text)
-  if not ok and why.code ~= "stale" then R.fail(run, nil, why, step and step.name) end
+  if err then return undo.finish(run, "failed", err, nil, true) end
+  local ok, why = writer.commit(run, status.COMPLETED, nil, text)
+  if not ok and why.code ~= "stale" then R.fail(run, nil, why, run.step and run.step.name) end
+end
+
+-- The body is over: what becomes of the run, when that is not stored already.
+local function conclude(run, ok, value)
+  if run.over then
+    local ending = run.ending
+    if ending then
+      run.over = nil
+      return undo.finish(run, ending.why, ending.err, nil, ending.undo)
+    elseif run.frozen then
+      run.over = nil
+      return undo.go_on(run)
+    end
+    return
+  end
+  if run.frozen then return undo.go_on(run) end
+  if ok then return finish(run, value) end
+  local err = errors.from(value)
+  if S.is_late(run) then err = run.ending.err end
+  undo.finish(run, "failed", err, type(err.step) == "string" and err.step or nil, true)
+end
+
+local function run_body(run, ctx)
+  local value = run.def.body(ctx, ctx.input)
+  if not run.over then S.check_end(run) end
+  return value
 end
 
 --- Runs the body from the top against run.state until the run is over or not ours any more.
 function M.drive(run)
-  run.order, run.cursor, run.uses, run.virtual, run.pending, run.generator, run.over = run.state.order, 0, {}, 0, nil, nil, nil
-  run.results, run.step = {}, nil
-  local ctx = setmetatable({ id = run.id, workflow = run.workflow, results = run.results }, R.context_meta(run, get_of_body))
-  enter(run)
-  local ok, value = errors.pcall(run.def.body, ctx, ctx.input)
+  S.begin(run)
+  local deadline = run.def.deadline
+  run.deadline_us = deadline and run.start_us + deadline * 1e6
+  run.frozen = run.state.undo ~= nil or nil
+  run.ending, run.compensating = nil, nil
+  local ctx = new_context(run)
+  S.enter(run)
+  local ok, value = errors.pcall(run_body, run, ctx)
   if not ok and not run.over then R.leave_when_full(value) end
-  leave(run)
-  if run.over then return end
-  if ok then return finish(run, value) end
-  R.fail(run, take_pending(run), errors.from(value))
+  S.leave(run)
+  parallel.abandon(run)
+  return conclude(run, ok, value)
+end
+
+local function is_under_way(run, known)
+  if known.kind ~= "step" or known.done or known.failed or known.accepted then return false end
+  return known.open or not (known.due and run.start_us + known.due > runtime.now_us())
 end
 
 --- Goes on where the journal ends.
 function M.resume(run, state, was_interrupted)
   run.state = state
+  if state.undo and run.control and run.control ~= R.PAUSE then run.control = false end
   if was_interrupted then
-    local open = state.open
-    if not open then
-      local last = state.order[#state.order]
-      if last and not last.done and not last.failed then open = last end
+    local some = false
+    for _, known in ipairs(state.order) do
+      if is_under_way(run, known) then
+        some = true
+        if R.interrupted(run, state, known.name, json.encode(known.name)) ~= "again" then return end
+      end
     end
-    if R.interrupted(run, state, open and open.name, open and json.encode(open.name)) ~= "again" then return end
+    if not some and R.interrupted(run, state) ~= "again" then return end
   end
   return M.drive(run)
 end
 
 --- The task died: in a step, or in the body. Returns "reload" when the run should be driven on from the journal.
 function M.died(run, err)
+  parallel.abandon(run)
+  if err.code == "cancelled" then -- by an operator
+    if run.phase == "step" then writer.add(run, journal.interruption(run.step.quoted, run.attempt, R.elapsed(run))) end
+    return writer.commit(run) and "reload" or "over"
+  end
   if run.phase == "body" then
-    R.fail(run, take_pending(run), err)
+    undo.finish(run, "failed", err, nil, true)
     return "over"
   end
   local row, due_us = R.failure_row(run, run.step, err)
-  if not due_us then return R.commit(run, row) and "reload" or "over" end
-  return R.wait_again(run, row, due_us) == "again" and "reload" or "over"
+  writer.add(run, row)
+  if not writer.commit(run) then return "over" end
+  if not due_us then return "reload" end
+  local ok, why = errors.pcall(S.wait, run, due_us)
+  if ok then return "reload" end
+  if not run.over then error(why, 0) end
+  return "over"
 end
 
---- The row of a result that waits for what comes next; nil when there is none.
-M.leftover = take_pending
+--- What waits for the next commit, outside of a task: row, more; nil when there is nothing.
+function M.leftover(run)
+  if not run.events then return nil end
+  parallel.interruptions(run)
+  return writer.leftover(run)
+end
+
+--- Its branches end with it.
+function M.abandon(run)
+  run.over = run.over or errors.new("cancelled", "the execution goes on elsewhere")
+  parallel.abandon(run)
+end
+
+--- An operator cancels it: what is under way ends.
+M.cancel_attempts = parallel.cancel_attempts
 
 --- Fire and forget, outside of a task: what `died` would have stored. The arguments of a commit.
 function M.death_row(run, err)
-  if run.phase == "body" then return take_pending(run), status.FAILED, nil, nil, R.error_text(err) end
+  if run.phase == "body" then
+    if #run.undos > 0 then return M.leftover(run), status.QUEUED end -- it fails there again, where it can undo
+    return M.leftover(run), status.FAILED, nil, nil, R.error_text(err)
+  end
   local row, due_us = R.failure_row(run, run.step, errors.from(err))
   if due_us then return row, status.SLEEPING, due_us end
   return row, status.QUEUED, nil

@@ -4,6 +4,7 @@
 --- the two forms, journal.lua is what they write.
 --
 --   local run = mw.trigger("checkout", { amount = 42 }, { id = "order-17" })     -- { id = "0192…", created = true }
+--   mw.trigger("remind", { user = 7 }, { delay = "3d", group = "user-7", priority = 5, tags = { "mail" } })
 --
 -- It returns once the execution is stored: from then on it finishes, whatever happens to the server. `id` is your own name for it: the
 -- same id with the same input is the same execution (created = false), with another input it raises "conflict".
@@ -16,6 +17,7 @@ local errors = require "mw.errors"
 local json = require "mw.core.json"
 local payload = require "mw.workflow.payload"
 local registry = require "mw._registry"
+local trigger = require "mw.workflow.trigger"
 local validate = require "mw.validate"
 
 local M = {
@@ -24,9 +26,6 @@ local M = {
   wake = engine.wake,
   stop = engine.stop,
 }
-
-local MAX_ID = 255
-local trigger_options = { id = "string" }
 
 local function unknown(name)
   local near = validate.nearest(name, registry.workflows)
@@ -40,16 +39,30 @@ local function canonical(text)
   return json.encode(value, { sort = true }) or text
 end
 
+-- A group without limits.
+local UNLIMITED = 1000000
+
 --- What a request asked for, as one hash: the same id or key with another one is a conflict.
 function M.request_hash(name, input_text)
   return crypto.digest("sha256", name .. "\n" .. canonical(input_text))
 end
 
---- For lua/mw: `input_text` is JSON or nil; opts.id, opts.key (Idempotency-Key). Returns id, created or nil, err.
+-- What is not a plain run: store.create's `more`, without the slots.
+local function more_of(def, opts)
+  local group = opts.group or (def.concurrency and "*")
+  if not (group or opts.priority or opts.tags or opts.parent) then return nil end
+  return {
+    group = group or nil, slots = group and (def.concurrency or UNLIMITED) or nil, priority = opts.priority, tags = opts.tags,
+    parent = opts.parent, parent_key = opts.parent_key, id = opts.child_id,
+  }
+end
+
+--- For lua/mw: `input_text` is JSON or nil. opts: id, key (Idempotency-Key), app; group priority tags due_us as trigger.check gives them; of
+--- a child: child_id parent parent_key. Returns id, created or nil, err.
 function M.create(name, input_text, opts)
   local def = registry.workflows[name]
   if not def then return nil, unknown(name) end
-  local request = { input = input_text, id = opts.id, key = opts.key, app = opts.app }
+  local request = { input = input_text, id = opts.id, key = opts.key, app = opts.app, due_us = opts.due_us, more = more_of(def, opts) }
   if opts.id or opts.key then request.hash = M.request_hash(name, input_text) end
   local id, created = engine.create(def, request)
   if id then return id, created end
@@ -65,14 +78,11 @@ end
 --- Starts a workflow; returns once the execution is stored.
 ---@param name string
 ---@param input? any JSON
----@param opts? { id?: string } your own name for the run: the same id with the same input is the same run
+---@param opts? { id?: string, group?: string, delay?: mw.Duration, at?: number, priority?: integer, tags?: string[] } id is your own name for the run: the same id with the same input is the same run
 ---@return { id: string, created: boolean }
 function M.trigger(name, input, opts)
   validate.arg("mw.trigger", 1, "name", name, "string")
-  opts = validate.options("mw.trigger", opts, trigger_options)
-  if opts.id and (opts.id == "" or #opts.id > MAX_ID) then
-    errors.throw("invalid", string.format("mw.trigger: id must have 1 to %d bytes", MAX_ID))
-  end
+  opts = trigger.check("mw.trigger", validate.options("mw.trigger", opts, trigger.options))
   local text, err = payload.encode(input, "input")
   if err then
     err.code = err.code == "invalid_result" and "invalid" or err.code

@@ -1,16 +1,27 @@
--- SPDX-License-Identifier: MIT
-
---- The rows of an execution's journal: what was attempted and what came of it, one row a commit.
+--- The rows of an execution's journal: what was attempted and what came of it, one row a commit. fold.lua reads them.
 --
--- A row is a format number, a newline, and a JSON object. Times are microseconds since the run's virtual start (its seed has that).
+-- A row is a format number, a newline, and events: JSON objects, with a record separator (0x1e) between two. Times are microseconds since
+-- the run's virtual start (its seed has that). KEY is the name of an operation, unique in its run: "send", "send#2" for the second use;
+-- in a branch of a parallel group "GROUP:BRANCH/send"; the undoing of a step is the step "undo:KEY".
 --
---   r = [step, attempt, started, ended]          the attempt returned; `v` is its result (absent: nil)
---   f = [step, attempt, started, ended, due]     it failed; `x` is the error; `due` is when the next may start, -1: there is none
---   a = [step, attempt, at]                      this attempt began
---   i = [step, attempt, at]                      the attempt before was interrupted (step "": the body, outside of steps)
+--   r = [KEY, attempt, started, ended]           the attempt returned; `v` is its result (absent: nil)
+--   f = [KEY, attempt, started, ended, due]      it failed; `x` is the error; `due` is when the next may start, -1: there is none
+--   a = [KEY, attempt, at]                       this attempt began
+--   i = [KEY, attempt, at]                       the attempt before was interrupted (KEY "": the body, outside of steps)
+--   q = [KEY, attempt, started, at, deadline]    another service took the step over and will call back by then (-1: some time)
+--   s = [KEY, until, at]                         sleeps
+--   w = [KEY, signal, deadline, at]              waits for a signal (-1: without end); `form` describes what it should hold
+--   g = [KEY, signal id, at]                     the wait ended; `v` is what came; id "": nothing came in time
+--   c = [KEY, id, workflow, on_cancel, at]       a child was called           t = the same of one that is not waited for
+--   k = [KEY, status, at]                        the child ended; `v` is its output, `x` its error
+--   p = [KEY, [branches], at]                    a parallel group began
+--   e = [KEY, at]                                an entry was skipped by its `when`
+--   n = [why, at]                                compensation began ("failed", "cancelled"); `x` is the error the run will end with
+--   R = [KEY, at, actor]                         an operator has it begin again from there ("": from the start)
+--   m = [bundle, at, actor]                      an operator moved it to other code
 --   d = [expected, actual, at]                   the body went another way than the journal says
 --
--- The first attempt of a run's first step is implied by the run's creation or its claim. A row of result and next attempt is one commit.
+-- The first attempt of a run's first step is implied by the run's creation or its claim.
 -- A reader knows its own format and the two before; a newer one is refused with a sentence.
 
 local errors = require "mw.errors"
@@ -26,7 +37,7 @@ local VALUE = ',"v":%s'
 local NEXT = ',"a":[%s,%d,%d]'
 local LAST, LAST_NIL = RESULT .. VALUE .. "}", RESULT .. "}"
 local MIDDLE, MIDDLE_NIL = RESULT .. VALUE .. NEXT .. "}", RESULT .. NEXT .. "}"
-local RAW = { raw = { v = true, x = true } }
+local RAW = { raw = { v = true, x = true, form = true } }
 
 --- A result, and the attempt that begins with the same commit (`next_step` nil: none). Steps are quoted JSON strings.
 function M.result(step, attempt, started, ended, text, next_step, next_attempt)
@@ -56,94 +67,79 @@ function M.divergence(expected, actual, at)
   return PREFIX .. json.encode { d = json.array { expected, actual, at } }
 end
 
-local function text_of(box) return box and tostring(box) end
+local quote = json.encode
+local SEPARATOR = "\30"
 
--- The step of that name, made at its first mention.
-local function step_of(state, name)
-  local step = state.steps[name]
-  if not step then
-    step = { name = name, attempts = 0, failures = 0, interruptions = 0, tries = {} }
-    state.steps[name] = step
-    state.order[#state.order + 1] = step
-  end
-  return step
+local function tail(name, text) return text and ',"' .. name .. '":' .. text .. "}" or "}" end
+
+--- The events below take keys as they are.
+function M.sleep(key, until_us, at) return format('%s{"s":[%s,%.0f,%.0f]}', PREFIX, quote(key), until_us, at) end
+
+function M.wait(key, signal, deadline, at, form)
+  return format('%s{"w":[%s,%s,%.0f,%.0f]%s', PREFIX, quote(key), quote(signal), deadline or -1, at, tail("form", form))
 end
 
--- What an event does to the state.
-local apply = {}
-
-function apply.r(state, event, row)
-  local step = step_of(state, event[1])
-  step.attempts, step.done, step.open, step.due = event[2], true, nil, nil
-  step.started, step.ended, step.result = step.started or event[3], event[4], text_of(row.v)
-  step.tries[#step.tries + 1] = { attempt = event[2], started = event[3], ended = event[4], outcome = "completed" }
-  state.open, state.at = nil, event[4]
+function M.wait_end(key, signal_id, at, text)
+  return format('%s{"g":[%s,%s,%.0f]%s', PREFIX, quote(key), quote(signal_id or ""), at, tail("v", text))
 end
 
-function apply.f(state, event, row)
-  local step = step_of(state, event[1])
-  step.attempts, step.failures, step.open = event[2], step.failures + 1, nil
-  step.started, step.ended, step.error = step.started or event[3], event[4], text_of(row.x)
-  step.failed = event[5] < 0 or nil
-  step.due = event[5] >= 0 and event[5] or nil
-  step.tries[#step.tries + 1] = {
-    attempt = event[2], started = event[3], ended = event[4], outcome = "failed", error = step.error, due = step.due,
-  }
-  state.open, state.at = nil, event[4]
+function M.accepted(key, attempt, started, at, deadline)
+  return format('%s{"q":[%s,%d,%.0f,%.0f,%.0f]}', PREFIX, quote(key), attempt, started, at, deadline or -1)
 end
 
-function apply.a(state, event)
-  local step = step_of(state, event[1])
-  step.open, step.started = event[2], step.started or event[3]
-  state.open, state.at = step, event[3]
+local function child(letter, key, id, workflow, on_cancel, at)
+  return format('%s{"%s":[%s,"%s",%s,"%s",%.0f]}', PREFIX, letter, quote(key), id, quote(workflow), on_cancel, at)
 end
 
-function apply.i(state, event)
-  if event[1] == "" then
-    state.interruptions = state.interruptions + 1
-  else
-    local step = step_of(state, event[1])
-    step.attempts, step.interruptions = event[2], step.interruptions + 1
-    step.started, step.open, step.due = step.started or event[3], event[2] + 1, nil
-    step.tries[#step.tries + 1] = { attempt = event[2], ended = event[3], outcome = "interrupted" }
-    state.open = step
-  end
-  state.at = math.max(state.at, event[3])
+function M.call(key, id, workflow, on_cancel, at) return child("c", key, id, workflow, on_cancel, at) end
+
+function M.trigger(key, id, workflow, on_cancel, at) return child("t", key, id, workflow, on_cancel, at) end
+
+function M.call_end(key, status, at, text, error_text)
+  return format('%s{"k":[%s,"%s",%.0f]%s', PREFIX, quote(key), status, at, text and tail("v", text) or tail("x", error_text))
 end
 
-function apply.d(state, event)
-  state.diverged = { expected = event[1], actual = event[2] }
+function M.group(key, branches, at) return format('%s{"p":[%s,%s,%.0f]}', PREFIX, quote(key), quote(json.array(branches)), at) end
+
+function M.skip(key, at) return format('%s{"e":[%s,%.0f]}', PREFIX, quote(key), at) end
+
+function M.undo(why, at, error_text) return format('%s{"n":["%s",%.0f]%s', PREFIX, why, at, tail("x", error_text)) end
+
+function M.reset(key, at, actor) return format('%s{"R":[%s,%.0f,%s]}', PREFIX, quote(key), at, quote(actor)) end
+
+function M.moved(bundle, at, actor) return format('%s{"m":["%s",%.0f,%s]}', PREFIX, bundle, at, quote(actor)) end
+
+--- One row of several.
+function M.join(rows)
+  if #rows == 1 then return rows[1] end
+  local events = {}
+  for i = 1, #rows do events[i] = rows[i]:sub(#PREFIX + 1) end
+  return PREFIX .. table.concat(events, SEPARATOR)
 end
 
---- Decodes one row; raises nothing, returns nil and an error for a format it does not know.
-function M.decode(data)
-  local format, text = data:match("^(%d+)\n(.*)$")
-  format = tonumber(format)
-  if not format or format < M.OLDEST or format > M.FORMAT then
+--- The events of a row as JSON texts; nil and an error for a format that is not known.
+function M.split(data)
+  local number, text = data:match("^(%d+)\n(.*)$")
+  number = tonumber(number)
+  if not number or number < M.OLDEST or number > M.FORMAT then
     return nil, errors.new("version", string.format(
       "a journal row of format %s; this version of Moonwatch reads %d to %d, so run the version that wrote it",
-      tostring(format or data:sub(1, 12)), M.OLDEST, M.FORMAT))
+      tostring(number or data:sub(1, 12)), M.OLDEST, M.FORMAT))
   end
-  return json.decode(text, RAW)
+  local events = {}
+  for part in text:gmatch("[^" .. SEPARATOR .. "]+") do events[#events + 1] = part end
+  return events
 end
 
---- Folds rows ({number, data} in order) into what is known of a run:
---- { number, at, steps = by name, order = steps in order, open = the step whose attempt began and did not end,
----   interruptions = of the body, diverged }. A step has attempts failures interruptions started ended done failed result error due tries;
---- result and error are JSON text.
-function M.fold(rows)
-  local state = { number = 0, at = 0, steps = {}, order = {}, interruptions = 0 }
-  for i = 1, #rows do
-    local row, err = M.decode(rows[i].data)
-    if not row then return nil, err end
-    if row.r then apply.r(state, row.r, row) end
-    if row.f then apply.f(state, row.f, row) end
-    if row.i then apply.i(state, row.i) end
-    if row.a then apply.a(state, row.a) end
-    if row.d then apply.d(state, row.d) end
-    state.number = rows[i].number
+--- The same as tables (`v`, `x` and `form` are raw boxes).
+function M.decode(data)
+  local events, err = M.split(data)
+  if not events then return nil, err end
+  for i = 1, #events do
+    events[i], err = json.decode(events[i], RAW)
+    if not events[i] then return nil, err end
   end
-  return state
+  return events
 end
 
 return M

@@ -94,6 +94,10 @@ end
 --- The task died in a step. Records the failure; returns "again" when the run should be driven on from the journal.
 function M.died(run, err)
   local step = run.step
+  if run.control and err.code == "cancelled" then
+    R.release(run, run.phase == "step" and journal.interruption(step.quoted, run.attempt, elapsed(run)) or nil)
+    return "over"
+  end
   local row, due_us = R.failure_row(run, step, err)
   if not due_us then
     R.fail(run, row, err, step.name)

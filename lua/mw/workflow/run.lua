@@ -11,10 +11,13 @@
 --   "commit"  an append is under way: run.w_data … run.w_error are its arguments
 --   "wait"    between two attempts, until run.due_us
 --
+--   "group"   its branches run (parallel.lua), or it waits for one of them
 --   "create"  the execution itself is being stored; run.id is not known yet
 --
 -- Fields: id fence number seed start_us workflow what app input_text results def engine;
--- of the current step: step (policy with name, quoted), attempt, failures.
+-- of the current step: step (policy with name, quoted), attempt, failures, first (when its first attempt began). A branch of a parallel group
+-- is a strand.lua, which has its own of these and looks like a run to all that makes attempts.
+-- `control`: what an operator wants of it (PAUSE, CANCEL, UNDO below), seen at the next step boundary.
 -- `settled`: the execution has a status that needs no one's hands, or is another's; a run that ends without it is put up again.
 
 local backoff = require "mw.workflow.backoff"
@@ -34,6 +37,9 @@ M.MAX_INTERRUPTIONS = 10
 -- Waits up to this stay in memory with their owner; longer ones are stored.
 local SHORT_WAIT_US = 1e6
 local COMMIT_RETRY_S = 1
+
+--- Of the column `control`.
+M.PAUSE, M.CANCEL, M.UNDO = 1, 2, 3
 
 local now_us, append, lease_left = runtime.now_us, store.append, store.lease_left
 local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
@@ -66,7 +72,7 @@ local elapsed = M.elapsed
 
 -- ---- what a step's function gets ----
 
-local waits = { "sleep", "sleep_until", "wait_for", "call", "all", "map", "step", "trigger", "transaction", "now", "random", "uuid" }
+local waits = { "sleep", "sleep_until", "wait_for", "call", "all", "map", "step", "trigger", "transaction", "http", "now", "random", "uuid" }
 local refused = {}
 for _, name in ipairs(waits) do
   refused[name] = function()
@@ -96,8 +102,11 @@ end
 ---@field results table<string, any> of the steps before, by name
 ---@field step_key string the same for every attempt of this step, and different for every other
 ---@field deadline? number when this attempt times out, seconds since 1970
+---@field set fun(self: mw.StepContext, state: table) as ctx:set of the body
+---@field progress fun(self: mw.StepContext, done: number, total?: number, text?: string) as ctx:progress of the body
 
 local function get_of_context(ctx, key)
+  if key == "set" or key == "progress" then return M.live[key] end
   if key == "input" then
     local value = payload.decode(raw_metatable(ctx).run.input_text)
     ctx.input = value
@@ -110,6 +119,12 @@ local function get_of_context(ctx, key)
   end
   return refused[key]
 end
+
+--- The run of a step's context, or nil.
+function M.run_of_step(ctx) return M.run_of(ctx, get_of_context) end
+
+--- What shows how far a run is, in a step: live.lua puts it here.
+M.live = {}
 
 local function new_context(run, step)
   local meta = run.context_meta
@@ -144,19 +159,20 @@ local function commit_again(run, err)
     local slept, why = core.sleep(COMMIT_RETRY_S)
     if slept == nil then error(why, 0) end
     local ok
-    ok, err = append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error)
+    ok, err = append(run.id, run.fence, run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error, nil, run.w_more)
     if ok then return true end
   end
 end
 
 --- Appends one journal row (`data` nil: none) and, when `to` is given, the new status. Returns true once it is durable, or nil, err:
---- "stale" when another owner has the run, or why the row cannot be stored.
-function M.commit(run, data, to, due_us, output, error_text)
+--- "stale" when another owner has the run, or why the row cannot be stored. `more` is as store.append has it.
+function M.commit(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
   local phase = run.phase
   run.phase = "commit"
   run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error = number, data, to, due_us, output, error_text
-  local ok, err = append(run.id, run.fence, number, data, to, due_us, output, error_text)
+  run.w_more = more
+  local ok, err = append(run.id, run.fence, number, data, to, due_us, output, error_text, nil, more)
   if not ok then
     if err.code == "cancelled" then error(err, 0) end
     ok, err = commit_again(run, err)
@@ -176,12 +192,31 @@ local commit = M.commit
 --- True when nothing more may begin here: a newer generation serves, the server drains, or the node's lease may run out (fencing
 --- protects writes, not what a step does outside).
 function M.must_yield(run)
-  return not is_current() or run.engine.is_stopped() or lease_left() <= 0
+  return run.control or not is_current() or run.engine.is_stopped() or lease_left() <= 0
 end
 
---- Gives the run back, due at `due_us`; whoever claims it goes on.
+--- What an operator's wish makes of the run: status, error. Undoing is imperative.lua's.
+function M.obey(run)
+  if run.control == M.PAUSE then return status.PAUSED end
+  return status.CANCELLED, M.error_text(M.cancellation(run))
+end
+
+--- The error that a cancelled run ends with: the operator's, if there is one.
+function M.cancellation(run)
+  local said = run.cancel_error and payload.decode(run.cancel_error)
+  if type(said) ~= "table" then said = {} end
+  return errors.new("cancelled", type(said.message) == "string" and said.message or "the execution was cancelled")
+end
+
+--- Gives the run back, due at `due_us`; whoever claims it goes on. What an operator wants of it comes first.
 function M.release(run, data, due_us)
   local now = now_us()
+  if run.control then
+    local to, text = M.obey(run)
+    local ok, err = commit(run, data, to, due_us or now, nil, text)
+    if ok and to == status.CANCELLED then run.engine.note_end(run) end
+    return ok, err
+  end
   due_us = due_us or now
   local ok, err = commit(run, data, due_us > now and status.SLEEPING or status.QUEUED, due_us)
   run.engine.note_due(due_us)
@@ -201,6 +236,12 @@ function M.error_text(err, step)
   return json.encode(value, { sort = true }) or json.encode { code = "error", message = "an error that cannot be shown", step = step }
 end
 
+--- Says in the log that the run failed.
+function M.log_end(run, message, step)
+  runtime.log("warn", "workflow", string.format("execution %s of %q failed%s: %s", run.id, run.workflow,
+    step and string.format(" in step %q", step) or "", message), { execution = run.id }, run.def and run.def.plugin)
+end
+
 --- Ends the run as failed.
 function M.fail(run, data, err, step)
   local ok, why = commit(run, data, status.FAILED, nil, nil, M.error_text(err, step))
@@ -209,10 +250,7 @@ function M.fail(run, data, err, step)
     ok, why = commit(run, nil, status.FAILED, nil, nil, M.error_text(errors.new("error",
       string.format("it failed, and what it failed with cannot be stored: %s", why.message)), step))
   end
-  if ok then
-    runtime.log("warn", "workflow", string.format("execution %s of %q failed%s: %s", run.id, run.workflow,
-      step and string.format(" in step %q", step) or "", errors.from(err).message), { execution = run.id }, run.def and run.def.plugin)
-  end
+  if ok then M.log_end(run, errors.from(err).message, step) end
   return ok, why
 end
 
@@ -223,13 +261,22 @@ function M.leave_when_full(err)
   if type(err) == "string" and err:find("not enough memory", 1, true) then error(err, 0) end
 end
 
+--- Seconds that an attempt may take when the step, or the run, has an end of its own.
+function M.time_for(run, step)
+  local left = step.timeout
+  if step.max_elapsed then left = min(left, step.max_elapsed - (run.t0 - (run.first or run.t0)) / 1e6) end
+  if run.deadline_us then left = min(left, (run.deadline_us - run.start_us - run.t0) / 1e6) end
+  return max(0.001, left)
+end
+
 --- Calls the step's function once. Returns true, result, its JSON text, or false, error. A step that is killed or runs out of time
 --- takes the task with it (errors.pcall lets that through): on_fail goes on.
 function M.attempt(run, step)
   local ctx = new_context(run, step)
   run.step, run.phase, run.t0 = step, "step", elapsed(run)
+  if run.attempt == 1 then run.first = run.t0 end
   local_set(ctx)
-  set_timeout(step.timeout)
+  set_timeout((step.max_elapsed or run.deadline_us) and M.time_for(run, step) or step.timeout)
   local ok, value = errors.pcall(step.run, ctx)
   if not ok then M.leave_when_full(value) end
   set_timeout(nil)
@@ -251,13 +298,28 @@ local function log_failure(run, step, err, due)
     run.def.plugin)
 end
 
+--- What ended the task of an attempt, as the error of its step.
+function M.describe_death(run, err)
+  err = errors.from(err)
+  local step = run.step
+  if run.phase ~= "step" or not step or err.code ~= "timeout" then return err end
+  local took = (elapsed(run) - run.t0) / 1e6
+  if step.timeout and took >= step.timeout * 0.99 then
+    return errors.new("timeout", string.format("step %q took longer than its timeout of %g s", step.name, step.timeout), { where = err.where })
+  elseif step.max_elapsed and took >= M.time_for(run, step) * 0.99 then
+    return errors.new("timeout", string.format("step %q took longer than its max_elapsed of %g s", step.name, step.max_elapsed), { where = err.where })
+  end
+  return err
+end
+
 --- What a failed attempt means: the journal row, and when the next attempt is due (nil: there is none).
 function M.failure_row(run, step, err)
   local ended = elapsed(run)
   run.failures, run.ended = run.failures + 1, ended
   local due
-  if run.failures <= step.retries and not err.final then
+  if run.failures <= step.retries and not err.final and not (step.non_retryable and step.non_retryable[err.code]) then
     due = ended + floor(backoff.delay(step.backoff, run.failures, err) * 1e6)
+    if step.max_elapsed and due >= (run.first or run.t0) + step.max_elapsed * 1e6 then due = nil end
   end
   log_failure(run, step, err, due and due - ended)
   local row = journal.failure(step.quoted, run.attempt, run.t0, ended, due or -1, M.error_text(err))
@@ -301,10 +363,10 @@ end
 function M.take_up(run, step, known)
   run.step = step
   if not known then
-    run.attempt, run.failures = 1, 0
+    run.attempt, run.failures, run.first = 1, 0, nil
     return "again"
   end
-  run.attempt, run.failures = known.attempts + 1, known.failures
+  run.attempt, run.failures, run.first = known.attempts + 1, known.failures, known.started
   if known.due and run.start_us + known.due > now_us() then
     run.attempt = known.attempts
     -- It was claimed as due, or had waited in memory: more than a short wait is a clock that was set back, or another node's.

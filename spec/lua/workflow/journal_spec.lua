@@ -3,18 +3,19 @@
 local fakes = require "support.fakes"
 
 describe("the journal", function()
-  local server, journal
+  local server, journal, fold_rows
 
   before_each(function()
     server = fakes.server()
     journal = require "mw.workflow.journal"
+    fold_rows = require("mw.workflow.fold").rows
   end)
   after_each(function() server.close() end)
 
   local function fold(...)
     local rows = {}
     for i, data in ipairs { ... } do rows[i] = { number = i, data = data } end
-    return assert(journal.fold(rows))
+    return assert(fold_rows(rows))
   end
 
   it("begins each row with its format number and holds one JSON object", function()
@@ -53,7 +54,7 @@ describe("the journal", function()
 
   it("refuses rows of a format it does not know, with a sentence", function()
     for _, data in ipairs { "2\n{}", "0\n{}", "{}", "" } do
-      local state, err = journal.fold { { number = 1, data = data } }
+      local state, err = fold_rows { { number = 1, data = data } }
       assert.is_nil(state)
       assert.equal("version", err.code)
     end

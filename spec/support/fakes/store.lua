@@ -5,12 +5,16 @@
 --   local store = fakes_store.new(task, before)           -- `before`: the store of the process before, whose data it takes over
 --   store.rows[id], store.journals[id], store.commits     -- what is "on disk"
 --   store.refuse = function(kind, …) return err end       -- failures on demand
+--   store.send(id, name, data, signal_id)                 -- a signal, as store.signal does it
+--
+-- As the real one: a signal queues the run that waits for it, whichever comes first; the end of a child is a signal to its parent; ended
+-- runs have no signals. Groups are not here.
 
 local function new(task, before)
   local M = before and {
-    rows = before.rows, journals = before.journals, order = before.order, code = before.code, keys = before.keys,
+    rows = before.rows, journals = before.journals, order = before.order, code = before.code, keys = before.keys, mail = before.mail,
     epoch = before.epoch + 1, commits = 0, claims = 0,
-  } or { rows = {}, journals = {}, order = {}, code = {}, keys = {}, commits = 0, claims = 0, epoch = 1 }
+  } or { rows = {}, journals = {}, order = {}, code = {}, keys = {}, mail = {}, commits = 0, claims = 0, epoch = 1 }
 
   local function error_of(code, message) return require("mw.errors").new(code, message or code) end
 
@@ -34,18 +38,72 @@ local function new(task, before)
     return id, key
   end
 
-  function M.create(workflow, input, bundle, seed, status, due_us, external_id, key, hash, app)
+  local function find(list, id)
+    for i, signal in ipairs(list) do if signal.id == id then return i, signal end end
+  end
+
+  local function is_awaited(row)
+    for _, signal in ipairs(M.mail[row.id]) do
+      for _, name in ipairs(row.waits or {}) do
+        if not signal.taken and signal.name == name then return true end
+      end
+    end
+  end
+
+  local function wake(row)
+    if row.status == 4 and is_awaited(row) then row.status, row.due_us = 1, math.min(row.due_us, task.now_us) end
+  end
+
+  function M.send(id, name, data, signal_id)
+    local row = M.rows[id]
+    if not row then return nil, error_of("not_found") end
+    if row.status >= 8 then return nil, error_of("conflict") end
+    local mail = M.mail[id]
+    signal_id = signal_id or "s" .. #mail + 1
+    if find(mail, signal_id) then return true end
+    mail[#mail + 1] = { id = signal_id, name = name, data = data, sent_us = task.now_us }
+    wake(row)
+    return true
+  end
+
+  local names = { [8] = "completed", [9] = "failed", [10] = "cancelled" }
+
+  local function at_end(row)
+    M.mail[row.id] = {}
+    if not row.parent_key then return end
+    M.send(row.parent, "$child:" .. row.parent_key, string.format('{"status":"%s","output":%s,"error":%s}', names[row.status],
+      row.output or "null", row.error or "null"), row.id .. ":" .. row.fence)
+  end
+
+  function M.signal(id, name, data, signal_id)
+    return durable("signal", function() return M.send(id, name, data, signal_id) end, id, name)
+  end
+
+  function M.signals(id)
+    return durable("signals", function()
+      local list = {}
+      for _, signal in ipairs(M.mail[id]) do
+        if not signal.taken then list[#list + 1] = signal end
+      end
+      return list
+    end)
+  end
+
+  function M.create(workflow, input, bundle, seed, status, due_us, external_id, key, hash, app, _, more)
     return durable("create", function()
       local by_id, id_key = known("id", external_id, workflow, hash)
       local by_key, key_key = known("key", key, workflow, hash)
       if by_id == false or by_key == false then return nil, error_of("conflict") end
       if by_id or by_key then return by_id or by_key, false end
-      local id = string.format("0190aaaa-0000-7000-8000-%012x", #M.order + 1)
+      local id = more and more.id or string.format("0190aaaa-0000-7000-8000-%012x", #M.order + 1)
+      if M.rows[id] then return id, false end
       M.rows[id] = {
         id = id, workflow = workflow, input = input, bundle = bundle, seed = seed, status = status, due_us = due_us or 0,
         fence = status == 2 and 1 or 0, epoch = M.epoch, created_us = task.now_us, external_id = external_id, request_hash = hash,
-        app = app or "default",
+        app = app or "default", parent = more and more.parent, parent_key = more and more.parent_key, group = more and more.group,
+        priority = more and more.priority, tags = more and more.tags, slots = more and more.slots, control = 0,
       }
+      M.mail[id] = {}
       M.journals[id], M.order[#M.order + 1] = {}, id
       if id_key then M.keys[id_key] = id end
       if key_key then M.keys[key_key] = id end
@@ -54,7 +112,7 @@ local function new(task, before)
     end, workflow, input)
   end
 
-  function M.append(id, fence, number, data, status, due_us, output, err)
+  function M.append(id, fence, number, data, status, due_us, output, err, _, more)
     return durable("append", function()
       local row, journal = M.rows[id], M.journals[id]
       if row.fence ~= fence or row.epoch ~= M.epoch or row.status ~= 2 then return nil, error_of("stale") end
@@ -64,9 +122,20 @@ local function new(task, before)
         assert(number == #journal + 1, "journal rows have no gaps")
         journal[number] = { number = number, data = data, at_us = task.now_us }
       end
-      if status then row.status, row.due_us, row.output, row.error = status, due_us or row.due_us, output, err end
+      more = more or {}
+      assert(not more.take or number > 0, "signals are taken with a row")
+      for _, taken in ipairs(more.take or {}) do
+        local _, signal = find(M.mail[id], taken)
+        signal.taken = true
+      end
+      row.state = more.state or row.state
+      if status then
+        row.status, row.due_us, row.output, row.error, row.waits = status, due_us or row.due_us, output, err, more.waits
+        if status >= 8 then at_end(row) end
+        wake(row)
+      end
       M.commits = M.commits + 1
-      return true
+      return true, row.control ~= 0 and row.control or nil
     end, id, number, data, status)
   end
 
@@ -74,7 +143,8 @@ local function new(task, before)
     row.status, row.fence, row.epoch = 2, row.fence + 1, M.epoch
     return {
       id = row.id, fence = row.fence, created_us = row.created_us, interrupted = orphan, workflow = row.workflow, input = row.input,
-      bundle = row.bundle, seed = row.seed, app = row.app, api_level = 1,
+      bundle = row.bundle, seed = row.seed, app = row.app, api_level = 1, parent = row.parent, parent_key = row.parent_key,
+      control = row.control ~= 0 and row.control or nil,
     }
   end
 
@@ -85,7 +155,7 @@ local function new(task, before)
       for _, id in ipairs(M.order) do
         local row = M.rows[id]
         local orphan = row.status == 2 and row.epoch ~= M.epoch
-        local waiting = row.status == 1 or row.status == 3
+        local waiting = row.status == 1 or row.status == 3 or row.status == 4
         if #list < limit and (orphan or (waiting and row.due_us <= task.now_us)) then
           list[#list + 1] = claimed(row, orphan)
         elseif waiting and (not next_due or row.due_us < next_due) then
@@ -118,6 +188,10 @@ local function new(task, before)
   end
 
   function M.query(db, sql, params)
+    if sql:find("SELECT control", 1, true) then
+      local row = M.rows[params[1].id]
+      return durable("query", function() return { { control = row.fence == params[2] and row.control or 0, error = row.error } } end)
+    end
     return durable("query", function() return M.on_query(db, sql, params) end, sql)
   end
 

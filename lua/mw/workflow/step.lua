@@ -1,0 +1,118 @@
+-- SPDX-License-Identifier: MIT
+
+--- Steps of the imperative form: attempts until one returns or the last has failed, with durable waits between them.
+--
+--   local ok, value = step.run(strand, key, known, step)       -- known: what the journal has of it (nil: nothing)
+--
+-- A result returns before it is durable: its commit happens with the next operation. Nothing of it is visible until then, and the next
+-- step's function is called after it.
+
+local errors = require "mw.errors"
+local journal = require "mw.workflow.journal"
+local json = require "mw.core.json"
+local parallel = require "mw.workflow.parallel"
+local payload = require "mw.workflow.payload"
+local policy = require "mw.workflow.policy"
+local R = require "mw.workflow.run"
+local runtime = require "mw._runtime"
+local S = require "mw.workflow.strand"
+local validate = require "mw.validate"
+local writer = require "mw.workflow.writer"
+
+local M = {}
+
+local min, now_us = math.min, runtime.now_us
+
+--- A step with its policy: the workflow's, changed by what `opts` says. `what` is what errors call it.
+function M.new(strand, what, key, fn, opts)
+  local p = strand.def.opts
+  if opts ~= nil then p = policy.of(what, validate.options(what, opts, policy.step_options), p) end
+  return {
+    name = key, quoted = json.encode(key), run = fn, retries = p.retries, timeout = p.timeout, backoff = p.backoff,
+    max_elapsed = p.max_elapsed, non_retryable = p.non_retryable, undo = opts and opts.undo, undo_on = opts and opts.undo_on,
+  }
+end
+
+--- The error of an operation that failed for good, as the journal has it.
+function M.error_of(text)
+  local value = text and payload.decode(text)
+  if type(value) ~= "table" then value = {} end
+  local code = type(value.code) == "string" and value.code or "error"
+  if code == "cancelled" then code = "child_cancelled" end -- that word ends the task that raises it
+  return errors.new(code, value.message or "the step failed", {
+    retryable = value.retryable or false, where = value.where, status = value.status,
+  })
+end
+
+local error_of = M.error_of
+
+-- Takes the counters as the journal has them; waits for its due time.
+local function take_up(strand, step, known)
+  strand.step = step
+  if not known then
+    strand.attempt, strand.failures, strand.first = 1, 0, false
+    return
+  end
+  strand.attempt, strand.failures, strand.first = known.attempts + 1, known.failures, known.started
+  if not known.due then return end
+  local due_us = strand.start_us + known.due
+  -- It was claimed as due, or had waited in memory: more than a short wait is a clock that was set back, or another node's.
+  if due_us > now_us() then S.wait(strand, min(due_us, now_us() + 1e6)) end
+end
+
+-- Before the first attempt here: what came before is durable, and so is that it begins.
+local function begin(strand, step, known)
+  S.boundary(strand)
+  local run = strand.root
+  if strand ~= run or not writer.is_empty(run) then
+    if not known or not known.due then
+      writer.add(run, journal.attempt(step.quoted, known and known.attempts + 1 or 1, R.elapsed(strand)))
+    end
+    S.flush(strand)
+  end
+  take_up(strand, step, known)
+end
+
+--- Makes attempts until one returns or the last has failed. Returns true, value, text or false, error.
+local function attempts(strand, step)
+  local run = strand.root
+  while true do
+    local ok, value, text = parallel.attempt(strand, step)
+    if ok then return true, value, text end
+    local row, due_us = R.failure_row(strand, step, value)
+    writer.add(run, row)
+    if not due_us then return false, value end
+    S.wait(strand, due_us)
+    S.boundary(strand)
+    strand.attempt = strand.attempt + 1
+  end
+end
+
+-- What the step did before, if it has ended: true, ok, value.
+local function recall(strand, known)
+  if known and known.done then
+    S.pass(strand, known.ended)
+    return true, true, payload.decode(known.result)
+  elseif known and known.failed then
+    S.pass(strand, known.ended)
+    return true, false, error_of(known.error)
+  end
+end
+
+--- Runs a step, or gives what it did before. Returns true, value or false, error; the text of the result as the third.
+function M.run(strand, step, known)
+  local ended, ok, value = recall(strand, known)
+  if ended then return ok, value, known.result end
+  begin(strand, step, known)
+  local text
+  ok, value, text = attempts(strand, step)
+  local at = R.elapsed(strand)
+  if ok then
+    writer.add(strand.root, journal.result(step.quoted, strand.attempt, strand.t0, at, text))
+    value = payload.copy(value, text)
+  end
+  S.pass(strand, ok and at or strand.ended)
+  return ok, value, text
+end
+
+return M
