@@ -93,7 +93,7 @@ extern const mw_engine mw_engine_postgres;
 #define MW_MAX_KEY_BYTES 512    /**< Of external ids and idempotency keys. */
 #define MW_MAX_PRIORITY 100
 #define MW_MAX_TAGS_BYTES 8192
-#define MW_MAX_WAITS_BYTES (16 * 1024) /**< Names of signals waited for, or ids of signals taken. */
+#define MW_MAX_WAITS_BYTES (256 * 1024) /**< Names of signals waited for, or ids of signals taken. */
 #define MW_MAX_NAME_BYTES 256   /**< Of workflow and app names, kinds and subjects. */
 #define MW_MAX_CODE_BYTES (16 * 1024 * 1024) /**< Of one source or manifest. */
 #define MW_MAX_SQL_BYTES (1024 * 1024)

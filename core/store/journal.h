@@ -84,7 +84,7 @@ typedef struct mw_write {
   int64_t due_us;
 
   /* APPEND (status, due_us, output and error change only when status is not NONE) */
-  int64_t number;     /**< Place in the journal, from 1. 0: no journal row, only the status. */
+  int64_t number;     /**< Place in the journal, from 1. 0: no journal row, only the status, or only `more->state`. */
   mw_str data;        /**< The journal row: a format number, a newline, JSON text. Opaque here. */
   mw_str output, error; /**< JSON, or empty for none. With a final status they are stored. */
   int64_t patience_ms; /**< 0: 60 s. */

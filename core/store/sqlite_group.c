@@ -334,9 +334,9 @@ static int run_append(mw_sqlite_file *file, mw_sqlite_member *m) {
     if (!sqlite3_changes(file->writer.db)) return judge_unwritten(file, m);
   }
   if (w->more) rc = apply_more(file, m);
-  if (rc || w->status == MW_STATUS_NONE) return rc;
-  rc = update_execution(file, w);
-  if (!rc && !sqlite3_changes(file->writer.db)) m->job.status = MW_ESTALE; // only without a row: with one it was tested above
+  if (!rc && w->status != MW_STATUS_NONE) rc = update_execution(file, w);
+  bool is_tested = w->number > 0 && w->status == MW_STATUS_NONE; // by the row
+  if (!rc && !is_tested && !sqlite3_changes(file->writer.db)) m->job.status = MW_ESTALE;
   return rc;
 }
 

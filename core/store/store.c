@@ -221,7 +221,8 @@ static int check_create(const mw_store *store, mw_write *w) {
 
 static int check_append(const mw_store *store, mw_write *w) {
   if (w->number < 0 || w->status < MW_STATUS_NONE || w->status > MW_STATUS_CANCELLED) return MW_EINVALID;
-  if (w->number > 0 ? w->data.len == 0 : w->status == MW_STATUS_NONE) return MW_EINVALID;
+  bool says_state = w->more && w->more->state.len;
+  if (w->number > 0 ? w->data.len == 0 : w->status == MW_STATUS_NONE && !says_state) return MW_EINVALID;
   if (w->unattended) w->patience_ms = UNATTENDED_MS;
   if (w->patience_ms <= 0) w->patience_ms = DEFAULT_PATIENCE_MS;
   int code = check_text(w->data, store->max_payload_bytes + JOURNAL_EXTRA_BYTES);

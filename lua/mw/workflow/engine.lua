@@ -109,7 +109,7 @@ local function end_run(run)
   if run.ended_here then return end
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
-  if run.parent then M.note_due(0) end
+  if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1
   if backlog and not stopped then
     backlog = false
@@ -219,7 +219,7 @@ local function new_run(id, fence, number, seed, start_us, workflow, app, input_t
     id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
     input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
     def = false, driver = false, what = false, answer = false, token = false, step = false, t0 = 0, context_meta = false,
-    control = false, deadline_us = false, handle = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
+    control = false, deadline_us = false, handle = false, passes_on = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
     w_error = false,
   }
 end
@@ -278,7 +278,7 @@ end
 
 local function run_claimed(row)
   local run = new_run(row.id, row.fence, 0, row.seed, R.start_of(row.seed, row.created_us), row.workflow, row.app, row.input)
-  run.bundle, run.what, run.handle, run.parent = row.bundle, "workflow " .. row.workflow, row.handle, row.parent_key and row.parent
+  run.bundle, run.what, run.handle, run.passes_on = row.bundle, "workflow " .. row.workflow, row.handle, row.parent_key or row.group
   in_hand[run.id] = run
   watch(run)
   if row.control then look(run) end
@@ -311,7 +311,7 @@ local function run_new(def, request, answer, token)
   local id, created = store.create(def.name, request.input, def.bundle, seed, status.RUNNING, 0, request.id, request.key,
     request.hash, request.app, API_LEVEL, request.more)
   run.id, run.phase, run.settled = id, "between", not id or not created
-  if request.more then run.parent = request.more.parent_key and request.more.parent end
+  if request.more then run.passes_on = request.more.parent_key end
   answer.done, answer.id, answer.created = true, id, created
   core.wake(token)
   if run.settled then return end_run(run) end

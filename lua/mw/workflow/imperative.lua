@@ -371,7 +371,7 @@ local function finish(run, value)
   local text, err = payload.encode(value, "output")
   if err then return undo.finish(run, "failed", err, nil, true) end
   local ok, why = writer.commit(run, status.COMPLETED, nil, text)
-  if not ok and why.code ~= "stale" then R.fail(run, nil, why, run.step and run.step.name) end
+  if not ok and why.code ~= "stale" then R.fail(run, nil, why, run.step and run.step.name or nil) end
 end
 
 -- The body is over: what becomes of the run, when that is not stored already.

@@ -22,6 +22,9 @@ local function limit()
   return max_bytes
 end
 
+--- How many bytes of JSON `workflow.max_payload` allows.
+function M.limit() return max_bytes or limit() end
+
 local function too_large(what, size)
   return nil, errors.new("limit", string.format(
     "%s is %d bytes of JSON, more than the %d that workflow.max_payload allows; store it elsewhere and pass a reference",

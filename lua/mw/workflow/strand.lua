@@ -92,7 +92,7 @@ end
 
 --- What cannot be stored ends the run.
 local function give_up(run, err)
-  if err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name) end
+  if err.code ~= "stale" then R.fail(run, nil, err, run.step and run.step.name or nil) end
   stop(run, released())
 end
 

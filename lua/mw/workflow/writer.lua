@@ -13,13 +13,11 @@
 -- waiting: it is written by itself then (core/state/late.h).
 
 local journal = require "mw.workflow.journal"
+local payload = require "mw.workflow.payload"
 local R = require "mw.workflow.run"
 local store = require "mw.core.store"
 
 local M = {}
-
--- A row may hold as much, and one event more.
-local MAX_ROW_BYTES = 1024 * 1024
 
 --- Prepares a run for what follows.
 function M.open(run)
@@ -52,12 +50,12 @@ end
 
 function M.is_empty(run) return #run.events == 0 and not run.dirty end
 
--- Takes as many events as make a row; whether they are all.
+-- Takes as many events as make a row, which holds as much as one result may be; whether they are all.
 local function take(run)
-  local events, bytes = run.events, 0
+  local events, bytes, most = run.events, 0, payload.limit()
   for i = 1, #events do
     bytes = bytes + #events[i]
-    if bytes > MAX_ROW_BYTES and i > 1 then
+    if bytes > most and i > 1 then
       local part, rest = {}, {}
       for k = 1, #events do
         local list = k < i and part or rest
