@@ -63,6 +63,8 @@ typedef enum mw_config_kind {
     "A listener of its own for /ops and /metrics; the main one answers them no more")                                             \
   X(listen_redirect, "listen_redirect", STR, "", 0, 0, NULL, "listen-redirect", "ADDR", false,                                    \
     "A plain listener that sends clients to the https:// one")                                                                    \
+  X(public_url, "public_url", STR, "", 0, 0, NULL, NULL, NULL, false,                                                             \
+    "Where others reach this server (https://ops.example.com): before the addresses it hands out")                                \
   X(listen_mode, "listen_mode", STR, "0600", 0, 0, NULL, NULL, NULL, false, "Mode of Unix sockets that listen, in octal")         \
   X(tls_cert, "tls.cert", LIST, "", 0, 0, NULL, "tls-cert", "FILES", false,                                                       \
     "Certificates (PEM, leaf first) of https:// listeners; the first is the default")                                             \

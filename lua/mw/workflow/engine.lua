@@ -35,6 +35,7 @@ local STORE_AWAY_S = 0.5
 local STORE_AWAY_US = 5e5
 local CODE_AWAY_US = 5e6
 local API_LEVEL = 1
+local CANCEL_NOTE = "$cancel" -- the signal by which mw.runs.cancel says who asked, and why
 
 local now_us, spawn = runtime.now_us, core.spawn
 
@@ -184,11 +185,15 @@ end
 
 -- Reads it from the store; what has been said before the last resume or end does not count (the fence has changed then).
 local function look(run)
-  local rows = store.query("engine", "SELECT control, error FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
-  local row = rows and rows[1]
-  local control = row and tonumber(row.control) or 0
+  local rows = store.query("engine", "SELECT control FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
+  local control = rows and rows[1] and tonumber(rows[1].control) or 0
   if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
-  run.control, run.cancel_error = control, row.error
+  if control ~= R.PAUSE then
+    for _, signal in ipairs(store.signals(run.id) or {}) do
+      if signal.name == CANCEL_NOTE then run.cancel_error = signal.data end
+    end
+  end
+  run.control = control
   return control
 end
 

@@ -3,6 +3,7 @@
 --- The entries of a workflow in list form. Each is one of
 --
 --   { name = "charge", run = function(ctx) … end, undo = function(ctx, result) … end, retries =, timeout =, … }    a step
+--   { name = "ship", http = { url = … }, callback_timeout = "2h", retries = … }      a step that another service owns (http.lua)
 --   { sleep = "3d" }                            or a number of seconds, or function(ctx) that says how long
 --   { wait_for = "approved", timeout = "7d", form = {…} }
 --   { call = "shipping", input = {…} }          input: a value, or function(ctx); without it the run's own input. on_cancel, undo
@@ -16,6 +17,7 @@
 -- A list of plain steps has its own fast driver (list.lua). Any other is a body for imperative.lua, made here.
 
 local errors = require "mw.errors"
+local http = require "mw.workflow.http"
 local json = require "mw.core.json"
 local policy = require "mw.workflow.policy"
 local validate = require "mw.validate"
@@ -27,6 +29,7 @@ local MAX_ENTRIES = 1000
 local step_options = policy.with(policy.step_options, { name = "string", run = "callable", when = "callable" })
 local kinds = {
   run = step_options,
+  http = policy.with(step_options, { http = "table", callback_timeout = "duration" }),
   sleep = { name = "string", sleep = "duration|function", when = "callable" },
   wait_for = { name = "string", wait_for = "string", timeout = "duration", form = "table", when = "callable" },
   call = {
@@ -39,7 +42,7 @@ local kinds = {
   },
   all = { name = "string", all = "table", when = "callable" },
 }
-local order = { "run", "sleep", "wait_for", "call", "trigger", "all" }
+local order = { "run", "http", "sleep", "wait_for", "call", "trigger", "all" }
 
 local function throw(...) errors.throw("invalid", string.format(...)) end
 
@@ -66,7 +69,7 @@ end
 
 local function claim_name(what, index, entry, kind, seen)
   local name = entry.name
-  if name == nil and kind ~= "run" then
+  if name == nil and kind ~= "run" and kind ~= "http" then
     local base, n = default_name(kind, entry), 1
     name = base
     while seen[name] do
@@ -88,6 +91,11 @@ local check = {}
 
 function check.run(what, entry)
   if not entry.run then throw("%s needs run = function(ctx) … end", what) end
+end
+
+function check.http(what, entry)
+  http.check(what, entry.http)
+  policy.check_span(what, "callback_timeout", entry.callback_timeout)
 end
 
 function check.sleep(what, entry)
@@ -112,7 +120,7 @@ local function compile_entry(what, index, entry, seen, base)
   local name = claim_name(what, index, entry, kind, seen)
   what = string.format("%s: step %q", what, name)
   validate.options(what, entry, kinds[kind])
-  local step = kind == "run" and policy.of(what, entry, base) or {}
+  local step = (kind == "run" or kind == "http") and policy.of(what, entry, base) or {}
   step.name, step.quoted, step.kind, step.run, step.when = name, json.encode(name), kind, entry.run, entry.when
   step.entry = entry
   check[kind](what, entry, base, seen, step)
@@ -147,13 +155,17 @@ local run_list
 
 local drive = {}
 
-function drive.run(ctx, step)
-  local entry = step.entry
-  return ctx:step(step.name, step.run, {
-    retries = step.retries, timeout = entry.timeout, backoff = entry.backoff, max_elapsed = entry.max_elapsed, non_retryable = entry.non_retryable,
-    undo = entry.undo, undo_on = entry.undo_on,
-  })
+-- What an entry says of its attempts.
+local function options_of(entry)
+  return {
+    retries = entry.retries, timeout = entry.timeout, backoff = entry.backoff, max_elapsed = entry.max_elapsed, non_retryable = entry.non_retryable,
+    undo = entry.undo, undo_on = entry.undo_on, callback_timeout = entry.callback_timeout,
+  }
 end
+
+function drive.run(ctx, step) return ctx:step(step.name, step.run, options_of(step.entry)) end
+
+function drive.http(ctx, step) return ctx:http(step.name, step.entry.http, options_of(step.entry)) end
 
 function drive.sleep(ctx, step)
   local duration = step.entry.sleep
@@ -215,6 +227,8 @@ end
 ---@class mw.Step: mw.StepOptions one entry of a list; see the kinds in docs/workflows.md
 ---@field name? string
 ---@field run? fun(ctx: mw.StepContext): any
+---@field http? mw.HttpStep
+---@field callback_timeout? mw.Duration
 ---@field sleep? mw.Duration|fun(ctx: mw.Context): mw.Duration
 ---@field wait_for? string
 ---@field form? table

@@ -9,7 +9,7 @@
 --          undo = {why, error, at} once compensation began, completed = how many operations have ended, resets = how often an operator
 --          began again, bundle = the code it was moved to
 --   operation: kind name scope started ended done failed result error order
---     step   attempts failures interruptions open due tries accepted
+--     step   attempts failures interruptions open due tries; accepted deadline tried: a service has taken it over, and calls back
 --     sleep  due          wait  signal deadline form signal_id          child, trigger  id workflow on_cancel status
 --     group  branches     skip
 --   Times are microseconds since the run's virtual start; results, errors and forms are JSON text.
@@ -75,7 +75,7 @@ end
 function apply.f(state, event, row)
   local step = operation(state, event[1], "step")
   close(state, step)
-  step.attempts, step.failures = event[2], step.failures + 1
+  step.attempts, step.failures, step.accepted = event[2], step.failures + 1, nil
   step.started, step.error = step.started or event[3], text_of(row.x)
   step.failed = event[5] < 0 or nil
   step.due = event[5] >= 0 and event[5] or nil
@@ -88,7 +88,7 @@ end
 
 function apply.a(state, event)
   local step = begin(state, event[1], "step", event[3])
-  step.open, step.due, state.open = event[2], nil, step
+  step.open, step.due, step.accepted, state.open = event[2], nil, nil, step
 end
 
 function apply.i(state, event)
@@ -110,6 +110,7 @@ function apply.q(state, event)
   local step = begin(state, event[1], "step", event[4])
   close(state, step)
   step.attempts, step.accepted, step.deadline, step.due = event[2], event[4], event[5] >= 0 and event[5] or nil, nil
+  step.tried = event[3]
 end
 
 function apply.s(state, event)

@@ -20,6 +20,7 @@
 
 local children = require "mw.workflow.children"
 local errors = require "mw.errors"
+local http = require "mw.workflow.http"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local live = require "mw.workflow.live"
@@ -104,6 +105,41 @@ function methods.step(ctx, name, fn, opts)
   policy.check_name("ctx:step", name)
   validate.arg("ctx:step", 2, "fn", fn, "function")
   return operate(strand, do_step, name, fn, opts)
+end
+
+local function do_http(strand, name, request, opts, callback_timeout)
+  local key, known = S.next(strand, "step", name)
+  local made = step.new(strand, string.format("ctx:http(%q)", name), key, http.attempt(request, strand.input_text), opts)
+  made.callback_timeout = callback_timeout
+  local ok, value, text = step.run(strand, made, known)
+  undo.note(strand, key, made, known, ok, text)
+  return done(strand, key, ok, value)
+end
+
+---@class mw.HttpStep
+---@field url string|fun(ctx: mw.StepContext): string
+---@field method? string default POST
+---@field headers? table<string, string>|fun(ctx: mw.StepContext): table<string, string>
+---@field secret? string signs the request
+
+---@class mw.HttpStepOptions: mw.StepOptions
+---@field callback_timeout? mw.Duration how long a service that answered 202 may take, default 1 day
+
+--- A step that another service owns, in any language: it answers with the result, or with 202 and calls back when it has finished.
+---@param name string
+---@param request mw.HttpStep
+---@param opts? mw.HttpStepOptions
+---@return any
+function methods.http(ctx, name, request, opts)
+  local strand = strand_of(ctx, "http")
+  local what = "ctx:http"
+  policy.check_name(what, name)
+  http.check(what, request)
+  local rest = {}
+  for key, value in pairs(opts or rest) do rest[key] = value end
+  local timeout = policy.check_span(what, "callback_timeout", rest.callback_timeout) or http.DEFAULT_CALLBACK_S
+  rest.callback_timeout = nil
+  return operate(strand, do_http, name, request, rest, timeout)
 end
 
 local name_options = { name = "string" }

@@ -8,6 +8,7 @@
 -- step's function is called after it.
 
 local errors = require "mw.errors"
+local http = require "mw.workflow.http"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local parallel = require "mw.workflow.parallel"
@@ -17,11 +18,13 @@ local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local S = require "mw.workflow.strand"
 local validate = require "mw.validate"
+local waits = require "mw.workflow.waits"
 local writer = require "mw.workflow.writer"
 
 local M = {}
 
 local min, now_us = math.min, runtime.now_us
+local RAW = { raw = { output = true, error = true } }
 
 --- A step with its policy: the workflow's, changed by what `opts` says. `what` is what errors call it.
 function M.new(strand, what, key, fn, opts)
@@ -73,14 +76,50 @@ local function begin(strand, step, known)
   take_up(strand, step, known)
 end
 
---- Makes attempts until one returns or the last has failed. Returns true, value, text or false, error.
-local function attempts(strand, step)
+-- A service has taken the step over: waits for what it says. As an attempt's outcome; the signal's id as the fourth.
+local function outcome(strand, step, deadline)
+  local signal = waits.signal(strand, "$step:" .. step.name, deadline and strand.start_us + deadline or math.huge)
+  if not signal then
+    return false, errors.new("timeout", string.format("the service behind step %q took it over and did not call back in time", step.name))
+  end
+  local what = json.decode(signal.data, RAW)
+  if what.status == "completed" then
+    local text = what.output and tostring(what.output)
+    if text == "null" then text = nil end
+    return true, payload.decode(text), text, signal.id
+  end
+  local said = payload.decode(tostring(what.error)) or {}
+  local err = error_of(tostring(what.error))
+  err.final = said.retryable == false or nil
+  return false, err, nil, signal.id
+end
+
+-- One attempt, to its outcome.
+local function attempt(strand, step)
+  local run = strand.root
+  local ok, value, text = parallel.attempt(strand, step)
+  if not ok or value ~= http.ACCEPTED then return ok, value, text end
+  local at = R.elapsed(strand)
+  local deadline = at + math.floor(step.callback_timeout * 1e6)
+  writer.add(run, journal.accepted(step.name, strand.attempt, strand.t0, at, deadline))
+  return outcome(strand, step, deadline)
+end
+
+--- Makes attempts until one returns or the last has failed. Returns true, value, text, signal or false, error.
+local function attempts(strand, step, known)
   local run = strand.root
   while true do
-    local ok, value, text = parallel.attempt(strand, step)
-    if ok then return true, value, text end
+    local ok, value, text, signal
+    if known and known.accepted and not known.due then
+      strand.attempt, strand.t0 = known.attempts, known.tried
+      ok, value, text, signal = outcome(strand, step, known.deadline)
+    else
+      ok, value, text, signal = attempt(strand, step)
+    end
+    known = nil
+    if ok then return true, value, text, signal end
     local row, due_us = R.failure_row(strand, step, value)
-    writer.add(run, row)
+    writer.add(run, row, signal)
     if not due_us then return false, value end
     S.wait(strand, due_us)
     S.boundary(strand)
@@ -103,12 +142,16 @@ end
 function M.run(strand, step, known)
   local ended, ok, value = recall(strand, known)
   if ended then return ok, value, known.result end
-  begin(strand, step, known)
-  local text
-  ok, value, text = attempts(strand, step)
+  if known and known.accepted and not known.due then
+    strand.step, strand.failures, strand.first = step, known.failures, known.started
+  else
+    begin(strand, step, known)
+  end
+  local text, signal
+  ok, value, text, signal = attempts(strand, step, known)
   local at = R.elapsed(strand)
   if ok then
-    writer.add(strand.root, journal.result(step.quoted, strand.attempt, strand.t0, at, text))
+    writer.add(strand.root, journal.result(step.quoted, strand.attempt, strand.t0, at, text), signal)
     value = payload.copy(value, text)
   end
   S.pass(strand, ok and at or strand.ended)
