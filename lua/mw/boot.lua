@@ -122,6 +122,8 @@ function M.start()
     require("mw.core.task").spawn(welcome, "login link")
   end
   if runtime.worker() == 0 then require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron") end
+  local engine = require "mw.workflow.engine"
+  engine.on_cancelled, engine.on_paused = require("mw.runs.cancel").children, require("mw.runs.actions").check_pause
   require("mw.workflow").start()
 end
 

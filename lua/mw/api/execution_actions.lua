@@ -46,7 +46,7 @@ local function doc(summary, description, properties)
 end
 
 local cancel_doc = doc("Cancel an execution, and its children",
-  "What nobody works at ends at once. A step under way ends first; its result is stored. With undo, finished steps are undone before the end.", {
+  "What nobody works at ends at once; a step under way is interrupted where it waits. With undo, finished steps are undone before the end.", {
     reason = { type = "string", minLength = 1, maxLength = 1000 }, undo = { type = "boolean" },
   })
 local pause_doc = doc("Pause an execution", "A step under way ends, and its result is stored, before the pause takes effect.", {})

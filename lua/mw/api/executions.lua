@@ -20,6 +20,7 @@ local DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 local EXACT_TOTAL, COUNTED_TOTAL = 10000, 1000000
 local UUID = "^" .. ("%x"):rep(8) .. "%-" .. (("%x"):rep(4) .. "%-"):rep(3) .. ("%x"):rep(12) .. "$"
 local NULL = json.null
+local NEVER_US = 2 ^ 62 -- a wait without end
 
 local function or_null(value)
   if value == nil then return NULL end
@@ -118,7 +119,7 @@ local function get(req, res)
   if not row then not_found(req.params.id) end
   local answer = summary(row)
   answer.input, answer.output = payload(row.input), payload(row.output)
-  answer.due_at = has_due[tonumber(row.status)] and time(row.due_us) or NULL
+  answer.due_at = has_due[tonumber(row.status)] and tonumber(row.due_us) < NEVER_US and time(row.due_us) or NULL
   answer.bundle = row.bundle
   answer.steps = steps.of(row)
   res:json(answer)

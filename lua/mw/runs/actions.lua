@@ -32,7 +32,7 @@ local function pause(tx, run)
   if run.status == status.STUCK then change.refuse(run, ": it does not run", "retry it, or move it to other code") end
   refuse_cancelled(run)
   if not run.owner then
-    change.update(tx, run, { status = status.PAUSED, control = 0 })
+    change.update(tx, run, { status = status.PAUSED, control = change.PAUSE })
     return true
   end
   if run.control == change.PAUSE then return nil end
@@ -69,6 +69,15 @@ function M.resume(who, id)
   end)
 end
 
+--- For the owner that has just paused a run: goes on with it when the pause was taken back while it was stored.
+function M.check_pause(id)
+  change.run({ actor = "engine" }, "execution.resumed", id, function(tx, run)
+    if run.status ~= status.PAUSED or run.control ~= 0 then return nil end
+    change.update(tx, run, change.ready(run))
+    return true
+  end)
+end
+
 -- ---- retry ----
 
 local function names_of(state)
@@ -100,7 +109,7 @@ local function begin_again(tx, run, who, step)
   local state = past.fold(tx, run.id)
   if step then check_step(run, state, step) else step = failed_step(run, state) end
   change.update(tx, run, change.ready(run))
-  if step then past.add(tx, run, journal.FORMAT .. "\n" .. json.encode { R = json.array { step, past.now(run, state), who.actor } }) end
+  if step then past.add(tx, run, journal.reset(step, past.now(run, state), who.actor)) end
   return step or true
 end
 

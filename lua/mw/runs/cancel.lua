@@ -3,14 +3,14 @@
 --- Cancelling runs, and with them their children.
 --
 --   cancel.request(who, id, { reason = "duplicate", undo = true })     -- what change.run returns
---   cancel.children(id)          -- of a run that ends as cancelled: for its owner, in a task
---   cancel.error_text(id)        -- what such a run's error is, as JSON: who asked for it, and why
+--   cancel.children(id)          -- of a run that ended as cancelled: for its owner, in a task
 --
--- A run that nobody owns ends in that commit, and its children with it. What takes work is left to an owner: one that runs is told and ends at
--- its next step boundary, one that shall undo its finished steps (`undo`), or that has more than a hundred children, is put up for
--- claiming. Doing it twice is the same as once; asking again with another `undo` counts until the end.
+-- A run that nobody owns ends in that commit. What takes work is left to an owner: one that runs is told, and ends at its next step boundary or
+-- at the next thing its step waits for; one that shall undo its finished steps (`undo`) is put up for claiming, with the error it will have.
+-- Doing it twice is the same as once; asking again with another `undo` counts until undoing has begun.
 --
--- Children that were called with on_cancel = "leave", and triggered ones that were not said to be cancelled, go on.
+-- Children go with it in the same commit: those that were called, unless on_cancel = "leave", and triggered ones with on_cancel = "cancel".
+-- When there are more than a hundred runs in all, the rest is cancelled by the owner of their parent.
 
 local change = require "mw.runs.change"
 local errors = require "mw.errors"
@@ -24,7 +24,6 @@ local M = {}
 
 local BUDGET = 100 -- runs that one transaction ends
 local MAX_REASON = 1000
-local NOTE = "$cancel" -- the signal that tells the owner who asked; it goes with the run's end
 local ACTION = "execution.cancelled"
 
 local function text_of(actor, reason)
@@ -34,17 +33,9 @@ end
 
 local function wants(opts) return opts.undo and change.UNDO or change.CANCEL end
 
--- Who asked for it, kept until the run has ended.
-local function leave_note(tx, run, opts)
-  errors.check(tx:query("INSERT INTO {{schema}}.signals (execution, id, name, data, sent_us, actor) VALUES ($1, $2, $2, $3, $4, $5)"
-    .. " ON CONFLICT (execution, id) DO UPDATE SET data = excluded.data, actor = excluded.actor",
-    { { id = run.id }, NOTE, text_of(opts.actor, opts.reason), math.floor(runtime.now_us()), opts.actor }))
-end
-
 local function ask_owner(tx, run, opts)
   if run.control == wants(opts) then return false end
-  leave_note(tx, run, opts)
-  change.update(tx, run, { control = wants(opts) })
+  change.update(tx, run, { control = wants(opts), error = text_of(opts.actor, opts.reason) })
   opts.tell[#opts.tell + 1] = run.id
   return true
 end
@@ -56,10 +47,17 @@ end
 
 local function put_up(tx, run, opts)
   if run.control == wants(opts) and not stands(run) then return false end
-  leave_note(tx, run, opts)
   local columns = change.ready(run)
-  columns.control = wants(opts)
+  columns.control, columns.error = wants(opts), text_of(opts.actor, opts.reason)
   change.update(tx, run, columns)
+  return true
+end
+
+local function end_now(tx, run, opts)
+  change.update(tx, run, {
+    status = status.CANCELLED, control = 0, output = change.NULL, error = text_of(opts.actor, opts.reason), finished_us = math.floor(runtime.now_us()),
+  })
+  opts.ended = opts.ended + 1
   return true
 end
 
@@ -89,17 +87,16 @@ end
 
 -- Returns whether anything was changed.
 function end_run(tx, run, opts)
-  if run.owner then return ask_owner(tx, run, opts) end
-  if needs_owner(tx, run, opts) then return put_up(tx, run, opts) end
   local children = children_of(tx, run, opts)
-  if not children then return put_up(tx, run, opts) end
-  opts.budget = opts.budget - #children
-  change.update(tx, run, {
-    status = status.CANCELLED, control = 0, output = change.NULL, error = text_of(opts.actor, opts.reason), finished_us = math.floor(runtime.now_us()),
-  })
-  opts.ended = opts.ended + 1
-  for _, child in ipairs(children) do end_run(tx, child, opts) end
-  return true
+  local is_changed
+  if run.owner then is_changed = ask_owner(tx, run, opts)
+  elseif not children or needs_owner(tx, run, opts) then is_changed = put_up(tx, run, opts)
+  else is_changed = end_now(tx, run, opts) end
+  opts.budget = opts.budget - #(children or {})
+  for _, child in ipairs(children or {}) do
+    if end_run(tx, child, opts) then is_changed = true end
+  end
+  return is_changed
 end
 
 --- Cancels a locked run (mw.runs.change) and its children. opts: actor, reason, undo; `tell` gets the ids of those whose owners must be
@@ -126,20 +123,14 @@ end
 
 local function query(sql, params) return (errors.check(store.query("engine", sql, params))) end
 
-function M.error_text(id)
-  local row = query("SELECT data FROM {{schema}}.signals WHERE execution = $1 AND id = $2", { { id = id }, NOTE })[1]
-  return row and row.data or text_of("an operator")
-end
-
 -- The unfinished children after `last`, a page.
 local function page(id, last)
   return query("SELECT id, parent_key FROM {{schema}}.executions WHERE parent = $1 AND status < 8 AND id > $2 ORDER BY id LIMIT " .. BUDGET,
     { { id = id }, { id = last } })
 end
 
---- Cancels the unfinished children of a run as their policies say. Harmless when it is done again. Call it before the run's own end is
---- stored: what a crash cuts off is done by whoever goes on with the run.
-function M.children(id, undo)
+--- Cancels the unfinished children of a run as their policies say. Harmless when it is done again.
+function M.children(id)
   local policies, last = nil, "00000000-0000-0000-0000-000000000000"
   repeat
     local rows = page(id, last)
@@ -147,7 +138,7 @@ function M.children(id, undo)
     for _, child in ipairs(rows) do
       last = child.id
       if follows(child, policies) then
-        local _, err = errors.try(M.request, { actor = "execution " .. id }, child.id, { undo = undo, reason = "its parent was cancelled" })
+        local _, err = errors.try(M.request, { actor = "execution " .. id }, child.id, { reason = "its parent was cancelled" })
         if err and err.code ~= "conflict" and err.code ~= "not_found" then errors.raise(err) end
       end
     end

@@ -15,6 +15,7 @@
 -- Raises not_found, conflict (what `decide` raises), and what the database says; a transaction that was in another's way is tried again.
 
 local audit = require "mw.access.audit"
+local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
@@ -103,8 +104,9 @@ end
 --- True for a run of a group that waits for a slot, and not for its code.
 function M.is_in_line(run) return run.status == status.BLOCKED and run.group_key ~= nil and run.slot == 0 end
 
---- Its owner in this process, or elsewhere, looks at the run's control now. After the commit.
+--- Its owner, on this worker or elsewhere, looks at the run's control now. After the commit.
 function M.tell(id)
+  engine.control(id)
   if runtime.tell_control then runtime.tell_control(id) end
 end
 

@@ -8,7 +8,7 @@
 --   past.add(tx, run, row)              -- adds a row with the fence that the run has by then
 
 local errors = require "mw.errors"
-local journal = require "mw.workflow.journal"
+local fold = require "mw.workflow.fold"
 local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local store = require "mw.core.store"
@@ -16,7 +16,6 @@ local store = require "mw.core.store"
 local M = {}
 
 local PAGE = 500
-local fold = journal.fold
 
 -- Rows that contain one of the texts, which may be in a payload as well; all rows without texts. In pages, since payloads may be large.
 local function read(tx, id, texts)
@@ -40,7 +39,7 @@ local function read(tx, id, texts)
   return all
 end
 
-local function folded(rows) return errors.check(fold(rows)) end
+local function folded(rows) return errors.check(fold.rows(rows)) end
 
 function M.fold(tx, id) return folded(read(tx, id)) end
 

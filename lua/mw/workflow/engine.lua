@@ -25,6 +25,7 @@ local status = require "mw.workflow.status"
 local store = require "mw.core.store"
 
 local M = {
+  on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
   on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
 }
@@ -35,7 +36,6 @@ local STORE_AWAY_S = 0.5
 local STORE_AWAY_US = 5e5
 local CODE_AWAY_US = 5e6
 local API_LEVEL = 1
-local CANCEL_NOTE = "$cancel" -- the signal by which mw.runs.cancel says who asked, and why
 
 local now_us, spawn = runtime.now_us, core.spawn
 
@@ -110,6 +110,7 @@ local function end_run(run)
   if run.ended_here then return end
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
+  if run.control == R.PAUSE and M.on_paused then pcall(spawn, M.on_paused, "workflow pause", nil, run.id) end
   if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1
   if backlog and not stopped then
@@ -185,15 +186,12 @@ end
 
 -- Reads it from the store; what has been said before the last resume or end does not count (the fence has changed then).
 local function look(run)
-  local rows = store.query("engine", "SELECT control FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
-  local control = rows and rows[1] and tonumber(rows[1].control) or 0
+  local rows = store.query("engine", "SELECT control, error FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
+  local row = rows and rows[1]
+  local control = row and tonumber(row.control) or 0
+  if row and control == 0 and run.control == R.PAUSE then run.control = false end -- taken back
   if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
-  if control ~= R.PAUSE then
-    for _, signal in ipairs(store.signals(run.id) or {}) do
-      if signal.name == CANCEL_NOTE then run.cancel_error = signal.data end
-    end
-  end
-  run.control = control
+  run.control, run.cancel_error = control, row.error
   return control
 end
 
@@ -297,7 +295,9 @@ local function run_claimed(row)
     return end_run(run)
   end
   adopt(run, def)
-  if row.fence > 1 or row.interrupted then
+  if run.control and run.driver == list then
+    R.release(run) -- as an operator wants it
+  elseif row.fence > 1 or row.interrupted then
     resume(run, row.interrupted)
   else
     run.state = fold.new()
