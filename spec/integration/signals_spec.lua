@@ -8,6 +8,16 @@ local plugin = [==[
   local mw = require "mw"
   mw.workflow("slow", { { name = "never", retries = 5, backoff = { initial = "1h", max = "1h" }, run = function() error("not yet") end } })
   mw.workflow("quick", { { name = "one", run = function() return 1 end } })
+  mw.workflow("shipping", function(ctx)
+    return ctx:http("ship", { url = function(c) return c.input.url end }, { retries = 2, backoff = { initial = "10ms" } })
+  end)
+  mw.post("/service", function(req, res)
+    local body = req:json()
+    mw.kv.set("callback " .. body.execution .. " " .. body.attempt, body.callback)
+    res:status(202):text ""
+  end)
+  mw.get("/callback", function(req, res) res:text(mw.kv.get("callback " .. req.query.key) or "") end)
+  mw.workflow("asks", function(ctx) return { ctx:wait_for("approved") , ctx:wait_for("approved") } end)
   mw.post("/signal", function(req, res)
     local body = req:json()
     local ok, err = pcall(mw.signal, body.id, body.name, body.data, body.opts)
@@ -132,6 +142,71 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
       assert.equal(409, answer.status)
       assert.matches("has had 10000 signals", answer.json().detail)
       assert.equal(202, signal(id, "last", json("{}", { ["idempotency-key"] = "last" })).status)
+    end)
+
+    on("end the waits of a run, one each, also those that came before", function()
+      local id = ask("POST", "/api/v1/executions", { json = { workflow = "asks" } }).json().id
+      assert.equal(202, signal(id, "approved", json '{"n":1}').status)
+      assert.equal(202, signal(id, "approved", json '{"n":2}').status)
+      s:wait(function() return status(id) == "completed" end, 5, "the run to end")
+      assert.same({ { n = 1 }, { n = 2 } }, ask("GET", "/api/v1/executions/" .. id).json().output)
+    end)
+
+    local function taken_over()
+      local id = ask("POST", "/api/v1/executions", { json = { workflow = "shipping", input = { url = "http://127.0.0.1:" .. s.port .. "/service" } } }).json().id
+      return id, function(n)
+        return s:wait(function()
+          local path = s:get("/callback?key=" .. id .. "%20" .. n).body
+          return path ~= "" and path
+        end, 10, "the service to be asked")
+      end
+    end
+    local function finished(id, wanted)
+      s:wait(function() return status(id) == wanted end, 10, "the run to be " .. wanted)
+      return ask("GET", "/api/v1/executions/" .. id).json()
+    end
+
+    on("end a step that a service took over, by the address it was given and without a key", function()
+      local id, callback = taken_over()
+      local path = callback(1)
+      assert.matches("^/api/v1/executions/" .. id:gsub("%-", "%%-") .. "/steps/ship/complete%?token=1%.", path)
+      assert.equal(202, s:post(path, { json = { result = { parcel = 7 } } }).status)
+      local again = s:post(path, { json = { result = { parcel = 8 } } }).status
+      assert.is_true(again == 202 or again == 409, "it is the same end, or the run has ended")
+      assert.same({ parcel = 7 }, finished(id, "completed").output)
+      assert.equal(409, s:post(path, { json = { result = 1 } }).status)
+      assert.is_nil(s:log():find(path:match "token=(.*)$", 1, true))
+    end)
+
+    on("end an attempt as failed, and the next one by its own address", function()
+      local id, callback = taken_over()
+      assert.equal(202, s:post(callback(1), { json = { error = { code = "no_truck", message = "no truck is free" } } }).status)
+      assert.equal(202, s:post(callback(2), { json = { error = { message = "burnt", retryable = false } } }).status)
+      local run = finished(id, "failed")
+      assert.equal("burnt", run.error.message)
+      assert.equal("no_truck", run.steps[1].tries[1].error.code)
+      assert.equal(200, ask("POST", "/api/v1/executions/" .. id .. "/retry", { json = {} }).status)
+      s:wait(function() return status(id) == "waiting" end, 10, "the service to be asked again")
+      assert.equal(202, s:post(callback(1), { json = { result = "late" } }).status)
+      assert.equal("late", finished(id, "completed").output)
+    end)
+
+    on("end a step of a service for whoever has a key, and for nobody with another's token", function()
+      local id, callback = taken_over()
+      local other = taken_over()
+      local path = callback(1)
+      s:wait(function() return status(id) == "waiting" end, 10, "the wait for the callback")
+      local function complete(to, opts) return s:post("/api/v1/executions/" .. to .. "/steps/ship/complete", opts) end
+      assert.equal(401, s:post((path:gsub(id:gsub("%-", "%%-"), other)), { json = { result = 1 } }).status)
+      assert.equal(401, s:post((path:gsub("/ship/", "/shop/")), { json = { result = 1 } }).status)
+      assert.equal(401, s:post((path:gsub("token=1", "token=2")), { json = { result = 1 } }).status)
+      assert.equal(401, complete(id, { json = { result = 1 } }).status)
+      assert.equal(400, ask("POST", "/api/v1/executions/" .. id .. "/steps/ship/complete", { json = { result = 1, error = { message = "x" } } }).status)
+      assert.equal(400, ask("POST", "/api/v1/executions/" .. id .. "/steps/ship/complete", { json = { error = { code = "x" } } }).status)
+      assert.equal("waiting", status(id))
+      assert.equal(202, ask("POST", "/api/v1/executions/" .. id .. "/steps/ship/complete", { json = { result = "by hand" } }).status)
+      assert.equal("by hand", finished(id, "completed").output)
+      ask("POST", "/api/v1/executions/" .. other .. "/cancel", { json = {} })
     end)
 
     on("are sent from Lua in the same way", function()

@@ -3,7 +3,8 @@
 --- Puts access, validation and the surface's error shape around a built-in handler.
 --
 -- An endpoint is { method, pattern, access, scope, shape, handler = function(req, res, args, listener, who) … end, opts, doc }. `access` and
--- `scope` say who may use it (lua/mw/api/access.lua, lua/mw/access/scopes.lua), `who` is who does; `doc` describes it
+-- `scope` say who may use it (lua/mw/api/access.lua, lua/mw/access/scopes.lua), `who` is who does; proof(req), if there is one, is asked first:
+-- who, or nil and a refusal, or nil when the request carries no proof of its own; `doc` describes it
 -- for /api/v1/openapi.json and checks requests (not those of shape "flowwatch", which ignore unknown fields):
 --   summary, description, query = { {name, schema, description} }, body = schema, raw = {input = true} (members kept byte for byte),
 --   is_body_free = true (the handler reads the body, which may be absent), is_body_optional = true (absent, it counts as {}),
@@ -94,11 +95,13 @@ end
 
 --- The route entry (core/bind/bind_http.h) of an endpoint on a listener: "main", "app", "api", "ops" or "control".
 function M.route(endpoint, listener)
-  local handler, doc, kind, scope = endpoint.handler, endpoint.doc, endpoint.access, endpoint.scope
+  local handler, doc, kind, scope, proof = endpoint.handler, endpoint.doc, endpoint.access, endpoint.scope, endpoint.proof
   local is_sidecar = endpoint.shape == "flowwatch"
   local is_strict = not is_sidecar and doc ~= nil
   local function serve(req, res)
-    local who, refusal = access.check(req, kind, scope, listener)
+    local who, refusal
+    if proof then who, refusal = proof(req) end
+    if not (who or refusal) then who, refusal = access.check(req, kind, scope, listener) end
     if refusal then return refuse(endpoint, res, refusal) end
     if is_sidecar then res:header("content-type", SIDECAR_TYPE) end
     return handler(req, res, is_strict and check_request(doc, req) or NOTHING, listener, who)

@@ -109,7 +109,10 @@ local function begin_again(tx, run, who, step)
   local state = past.fold(tx, run.id)
   if step then check_step(run, state, step) else step = failed_step(run, state) end
   change.update(tx, run, change.ready(run))
-  if step then past.add(tx, run, journal.reset(step, past.now(run, state), who.actor)) end
+  if step then
+    past.forget_outcomes(tx, run)
+    past.add(tx, run, journal.reset(step, past.now(run, state), who.actor))
+  end
   return step or true
 end
 

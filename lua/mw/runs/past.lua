@@ -5,6 +5,7 @@
 --   past.fold(tx, id)                   -- the whole of it: what lua/mw/workflow/fold.lua makes of it
 --   past.is_compensating(tx, id)        -- whether undoing has begun
 --   past.children(tx, id)               -- child id -> "cancel" or "leave", as the journal says
+--   past.forget_outcomes(tx, run)       -- what services said of steps, whose attempts are counted anew
 --   past.add(tx, run, row)              -- adds a row with the fence that the run has by then
 
 local errors = require "mw.errors"
@@ -56,6 +57,10 @@ end
 --- Microseconds since the run's virtual start, for a row that comes after `state`.
 function M.now(run, state)
   return math.max(state.at, math.floor(runtime.now_us() - R.start_of(run.seed, run.created_us)))
+end
+
+function M.forget_outcomes(tx, run)
+  errors.check(tx:query("DELETE FROM {{schema}}.signals WHERE execution = $1 AND name LIKE '$step:%'", { { id = run.id } }))
 end
 
 function M.add(tx, run, data)

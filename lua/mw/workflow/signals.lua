@@ -6,12 +6,15 @@
 --   mw.signal(id, "approved", { by = "eve" })                            -- raises
 --   signals.send(id, "approved", '{"by":"eve"}', { id =, actor = })      -- true, or nil and an error; for lua/mw
 --
+--   signals.complete(id, "ship", { result = '{"n":1}' }, { id = "1", actor = })
+--
 -- `id` names the signal: the same one sent to a run again is not another, until the run ends. Names that begin with "$" are the engine's own:
 -- $child:KEY is the end of a child, $step:NAME the outcome of an `http` step that its service finishes later. The data of both is
 -- {"status": "completed" | "failed" | "cancelled", "output": …, "error": …}.
 --
 -- Errors: not_found, conflict (the run has ended), limit (too large, or the run has 10,000 signals), invalid, unavailable, busy.
 
+local crypto = require "mw.core.crypto"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
 local payload = require "mw.workflow.payload"
@@ -21,7 +24,7 @@ local validate = require "mw.validate"
 
 local M = {}
 
-local MAX_NAME, MAX_ID = 200, 255 -- the store's own bound is a little wider, for what is put before them
+local MAX_NAME, MAX_ID, MAX_STEP = 200, 255, 290 -- the store's own bound is a little wider, for what is put before them
 -- Before the ids of others, so that none is that of a child's end.
 local OTHERS = "id:"
 local UUID = "^" .. ("%x"):rep(8) .. "%-" .. (("%x"):rep(4) .. "%-"):rep(3) .. ("%x"):rep(12) .. "$"
@@ -68,6 +71,20 @@ function M.send(id, name, data_text, opts)
   ok, err = payload.check(data_text, "the data of the signal")
   if not ok then return nil, err end
   return put(id, name, data_text, opts.id and OTHERS .. opts.id, opts.actor)
+end
+
+--- Ends the step `step` that a service owns. outcome: { result = JSON text or nil } or { error = { code, message, retryable } }.
+--- opts.id: which end this is; the same again is not another.
+function M.complete(id, step, outcome, opts)
+  local err = check_text("the name of a step", step, MAX_STEP) or check_text("the id of a signal", opts.id, MAX_ID)
+  if err then return nil, err end
+  local ok
+  ok, err = payload.check(outcome.result, "the result")
+  if not ok then return nil, err end
+  local data
+  if outcome.error then data = '{"status":"failed","output":null,"error":' .. json.encode(outcome.error, { sort = true }) .. "}"
+  else data = '{"status":"completed","output":' .. (outcome.result or "null") .. ',"error":null}' end
+  return put(id, "$step:" .. step, data, "step:" .. crypto.digest("sha256", step .. "\n" .. opts.id):sub(1, 32), opts.actor)
 end
 
 --- Sends a signal to a run. A run that waits for it goes on; otherwise the signal is there when the run comes to wait for it. Returns once
