@@ -7,7 +7,7 @@ local posix = require "support.posix"
 
 local function cookbook()
   local plugins = {}
-  for _, name in ipairs { "hello.lua", "checkout.lua", "onboarding.lua" } do
+  for _, name in ipairs { "hello.lua", "checkout.lua", "onboarding.lua", "order_saga.lua", "approval.lua", "fan_out.lua", "drip_campaign.lua" } do
     plugins[name] = assert(posix.read_file("plugins/" .. name), "run the specs from the repository's folder")
   end
   return plugins
@@ -59,7 +59,7 @@ describe("the cookbook", function()
     assert.equal("failed", execution.status)
     assert.equal("http_status", execution.error.code)
     assert.equal(422, execution.error.status)
-    assert.equal(4, execution.steps[1].attempts)
+    assert.equal(1, execution.steps[1].attempts)
   end)
 
   it("onboards, and leaves out the list that takes nobody", function()
@@ -70,5 +70,31 @@ describe("the cookbook", function()
     assert.same({ "news", "tips" }, execution.output.lists)
     assert.equal("failed", execution.steps[3].status)
     assert.equal("subscribe#2", execution.steps[3].name)
+  end)
+
+  local function start(workflow, input) return s:post("/api/v1/executions", { json = { workflow = workflow, input = input } }).json().id end
+
+  it("takes an order back that cannot be packed", function()
+    local execution = finished(start("order_saga", { item = "gone", amount = 3 }))
+    assert.equal("failed", execution.status)
+    assert.equal("out_of_stock", execution.error.code)
+    s:wait_log("refunded", 5)
+  end)
+
+  it("pays what was approved by a signal", function()
+    local id = start("approval", { who = "eva", amount = 3 })
+    s:wait(function() return s:get("/api/v1/executions/" .. id).json().status == "waiting" end, 10, "it to wait")
+    s:post("/api/v1/executions/" .. id .. "/signals/decision", { json = { approved = true, by = "max" } })
+    assert.same({ paid = true, by = "max" }, finished(id).output)
+  end)
+
+  it("fans out", function()
+    assert.same({ "broken.png" }, finished(start("fan_out", { images = { "a.png", "broken.png", "c.png" } })).output.failed)
+  end)
+
+  it("ends a campaign when its reader says so", function()
+    local id = start("drip_campaign", { email = "ada@example.com" })
+    s:post("/api/v1/executions/" .. id .. "/signals/unsubscribe", { json = {} })
+    assert.is_true(finished(id).output.unsubscribed)
   end)
 end)

@@ -498,6 +498,41 @@ describe("app:run", function()
   end)
 end)
 
+describe("app:signal and app:cancel", function()
+  local app
+
+  before_each(function()
+    app = testing.load({ ["w.lua"] = [[
+      local mw = require "mw"
+      mw.workflow("w", function(ctx)
+        ctx:step("a", function() return 1 end, { undo = function(_, r) mw.log.info("undid " .. r) end })
+        return ctx:wait_for("go", { timeout = "400d" })
+      end)
+    ]] })
+  end)
+
+  it("wake a run that waits, at a time of the spec's choosing", function()
+    local id = app:trigger("w").id
+    app:advance("300d")
+    assert.equal("waiting", app:get_run(id).status)
+    app:signal(id, "go", { by = "eva" })
+    assert.same({ by = "eva" }, app:wait_run(id):ok().output)
+    local ok, err = pcall(app.signal, app, id, "go")
+    assert.is_false(ok)
+    assert.equal("conflict", err.code)
+  end)
+
+  it("end one, with its undoing", function()
+    local id = app:trigger("w").id
+    app:settle()
+    app:cancel(id, { undo = true, reason = "enough" })
+    local run = app:wait_run(id)
+    assert.equal("cancelled", run.status)
+    assert.match("enough", run.error.message)
+    assert.equal("undid 1", app.logged[1].message)
+  end)
+end)
+
 describe("app:crash_at_each_step", function()
   local good = [[
     mw.workflow("w", {

@@ -176,7 +176,7 @@ function redis.end_feeds() end
 
 local away_until_us = 0
 
-for _, name in ipairs { "query", "begin", "create", "append", "claim", "put_code", "get_code", "get", "journal", "add_change" } do
+for _, name in ipairs { "query", "begin", "create", "append", "claim", "signal", "signals", "put_code", "get_code", "get", "journal", "add_change" } do
   local plain = store[name]
   store[name] = function(...)
     if runtime.now_us() >= away_until_us then return plain(...) end
@@ -279,6 +279,15 @@ function functions.trigger(args)
   return require("mw.workflow").trigger(args.name, args.input, args.opts)
 end
 
+function functions.signal(args)
+  return require("mw.workflow.signals").signal(args.id, args.name, args.data ~= nil and json.decode(tostring(args.data)) or nil, args.opts)
+end
+
+function functions.cancel(args)
+  require("mw.runs.cancel").request({ actor = "spec" }, args.id, args.opts or {})
+  return true
+end
+
 function functions.execution(args)
   local row = errors.check(store.get(args.id))
   if not row then errors.throw("not_found", "there is no execution " .. args.id) end
@@ -350,7 +359,7 @@ local function died(ticket, err) report(ticket, false, err) end
 
 --- Called by the spec, in a task of its own.
 function M.call(text)
-  local args = json.decode(text, { raw = { input = true } })
+  local args = json.decode(text, { raw = { input = true, data = true } })
   task.on_fail(died, args.ticket)
   local ok, value = errors.pcall(functions[args.call], args)
   report(args.ticket, ok, value)

@@ -72,11 +72,32 @@ end
 --- `mw.trigger`: starts an execution, which goes on when the app runs.
 ---@param name string
 ---@param input? any
----@param opts? { id?: string }
+---@param opts? { id?: string, group?: string, delay?: number|string, at?: number, priority?: integer, tags?: string[] }
 ---@return { id: string, created: boolean }
 function App:trigger(name, input, opts)
   validate.arg("app:trigger", 1, "name", name, "string")
   return app.call(self, "trigger", { name = name, input = input, opts = opts })
+end
+
+--- `mw.signal`: sends a signal to an execution. A run that waits for it goes on when the app runs.
+---@param id string
+---@param name string
+---@param data? any
+---@param opts? { id?: string }
+function App:signal(id, name, data, opts)
+  validate.arg("app:signal", 1, "id", id, "string")
+  validate.arg("app:signal", 2, "name", name, "string")
+  app.call(self, "signal", { id = id, name = name, data = data, opts = opts })
+  self:settle()
+end
+
+--- Cancels an execution as an operator does; `undo` calls the undo functions of what it did.
+---@param id string
+---@param opts? { undo?: boolean, reason?: string }
+function App:cancel(id, opts)
+  validate.arg("app:cancel", 1, "id", id, "string")
+  app.call(self, "cancel", { id = id, opts = validate.options("app:cancel", opts, { undo = "boolean", reason = "string" }) })
+  self:settle()
 end
 
 --- Lets time pass until the execution rests: completed, failed, cancelled, stuck or blocked, or waiting for what does not come by itself.
