@@ -111,9 +111,9 @@ function M.tell(id)
 end
 
 local function outcome_of(run, is_changed)
+  local is_asked = run.status ~= status.PAUSED and not status.is_final(run.status)
   return {
-    id = run.id, workflow = run.workflow, status = status.name(run.status), control = not status.is_final(run.status) and M.control_names[run.control] or nil,
-    changed = is_changed,
+    id = run.id, workflow = run.workflow, status = status.name(run.status), control = is_asked and M.control_names[run.control] or nil, changed = is_changed,
   }
 end
 

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// `moonwatch runs`: the executions of a running server.
+#include "app/cmd_runs.h"
+
+#include <string.h>
+
+#include "app/cli_http.h"
+#include "app/commands.h"
+
+bool mw_runs_check_id(const mw_cli *cli, const char *id) {
+  size_t len = strlen(id);
+  if (len == 36 && strspn(id, "0123456789abcdefABCDEF-") == len) return true;
+  mw_cli_usage_error(cli, "'%s' is no id of an execution; one looks like 0192a5b4-3c2d-7e1f-8a9b-0c1d2e3f4a5b", id);
+  return false;
+}
+
+static int run_runs(mw_cli *cli) {
+  if (strcmp(cli->argv[0], "signal") == 0) return mw_runs_signal(cli);
+  return mw_runs_act(cli);
+}
+
+#define IDS "ID …"
+
+static const mw_cli_sub subs[] = {
+    {"signal", "ID NAME [JSON]", "Send a signal to a run", 2, 3},
+    {"cancel", IDS, "Cancel runs and their children; --undo undoes what they had finished", 0, MW_CLI_MAX - 1},
+    {"pause", IDS, "Pause runs: a step under way ends first", 0, MW_CLI_MAX - 1},
+    {"resume", IDS, "Let paused runs go on", 0, MW_CLI_MAX - 1},
+    {"retry", IDS, "Retry runs now, from the step that failed or --from STEP", 0, MW_CLI_MAX - 1},
+    {"rerun", IDS, "Run them again as new ones, on the code that serves now", 0, MW_CLI_MAX - 1},
+    {NULL, NULL, NULL, 0, 0},
+};
+
+const mw_cli_flag mw_runs_flags[] = {
+    MW_CLI_HTTP_FLAGS,
+    {"where", "KEY=VALUE", "Instead of ids: runs with this workflow, status, group, tag, error, created_after or created_before; several are joined"},
+    {"yes", NULL, "With --where: do it, and not only say how many there are"},
+    {"reason", "TEXT", "Of a cancel: shown as the run's error"},
+    {"undo", NULL, "Of a cancel: undo finished steps first"},
+    {"from", "STEP", "Of a retry: the step to go back to; \"\" is the very beginning"},
+    {"input", "JSON", "Of a rerun of one run: another input"},
+    {"key", "KEY", "Idempotency-Key of a signal or a rerun: the same key counts once"},
+    {"json", NULL, "Print answers as JSON"},
+    {NULL, NULL, NULL},
+};
+
+const mw_command mw_command_runs = {
+    .name = "runs",
+    .summary = "Act on executions: signal, cancel, pause, resume, retry and rerun them",
+    .details = "An ID of - reads ids from standard input. With --where nothing happens until --yes is added. See docs/api.md.",
+    .flags = mw_runs_flags,
+    .subs = subs,
+    .takes_config = true,
+    .run = run_runs,
+};

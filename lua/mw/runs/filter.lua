@@ -1,0 +1,100 @@
+-- SPDX-License-Identifier: MIT
+
+--- Which runs are meant: filters as the API and the command line give them, as conditions in SQL.
+--
+--   local where, params = filter.conditions({ status = "failed,stuck", workflow = "checkout" })
+--   -- "app = $1 AND workflow = $2 AND status IN (9, 7)", { "default", "checkout" }
+--
+--   workflow        its name
+--   status          one or several, joined by commas
+--   group           the group's key
+--   tag             one of its tags
+--   error           text that its error contains, in its code or message
+--   created_after   RFC 3339, or how long ago: "2h"
+--   created_before  the same
+--
+-- Raises "invalid" for what cannot be. `filter.schema` describes them.
+
+local core = require "mw.core.runtime"
+local errors = require "mw.errors"
+local json = require "mw.core.json"
+local runtime = require "mw._runtime"
+local status = require "mw.workflow.status"
+local store = require "mw.core.store"
+
+local M = {}
+
+local function text(description) return { type = "string", minLength = 1, maxLength = 500, description = description } end
+
+M.schema = {
+  type = "object",
+  properties = {
+    workflow = text "Of this workflow", status = text "With this status; several joined by commas", group = text "Of this group", tag = text "With this tag",
+    error = text "Whose error contains this text", created_after = text "RFC 3339, or how long ago: 2h", created_before = text "The same",
+  },
+}
+
+local function invalid(...) errors.throw("invalid", string.format(...)) end
+
+local function status_numbers(names)
+  local numbers = {}
+  for name in names:gmatch("[^,]+") do
+    local number = status.number(name)
+    if not number then invalid("status %q is unknown; known are %s", name, table.concat(status.names, ", ")) end
+    numbers[#numbers + 1] = number
+  end
+  if #numbers == 0 then invalid("status is empty; give one or more names, joined by commas") end
+  return table.concat(numbers, ", ")
+end
+
+-- Days since 1970 of a date (Howard Hinnant's civil calendar).
+local function days_of(year, month, day)
+  if month <= 2 then year = year - 1 end
+  local era = math.floor(year / 400)
+  local of_era = year - era * 400
+  local of_year = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
+  return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
+end
+
+--- Microseconds of an RFC 3339 time, or of a duration before now; nil when it is neither.
+function M.time(value)
+  local ago = core.duration(value)
+  if ago then return math.floor(runtime.now_us() - ago * 1e6) end
+  local year, month, day, hour, minute, second, rest = value:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$")
+  if not year or tonumber(month) > 12 or tonumber(day) > 31 or tonumber(hour) > 23 or tonumber(minute) > 59 then return nil end
+  local sign, east_hours, east_minutes = rest:match("^([+-])(%d%d):(%d%d)$")
+  if not sign and rest ~= "Z" and rest ~= "z" then return nil end
+  local east = sign and (tonumber(east_hours) * 60 + tonumber(east_minutes)) * 60 * (sign == "+" and 1 or -1) or 0
+  local seconds = days_of(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + tonumber(second) - east
+  return math.floor(seconds * 1e6 + 0.5)
+end
+
+local function time_of(name, value)
+  return M.time(value) or invalid("%s must be a time like 2026-03-29T03:00:00Z or a duration like 2h, got %q", name, value:sub(1, 60))
+end
+
+-- How the engine asks whether a text contains another.
+local function contains(column, placeholder)
+  return string.format("%s(%s, %s) > 0", store.engine() == "sqlite" and "instr" or "strpos", column, placeholder)
+end
+
+--- `params` are those that the statement has before; they are added to.
+function M.conditions(given, params)
+  params = params or {}
+  local list = {}
+  local function add(sql, value)
+    params[#params + 1] = value
+    list[#list + 1] = (sql:gsub("%?", "$" .. #params))
+  end
+  add("app = ?", "default")
+  if given.workflow then add("workflow = ?", given.workflow) end
+  if given.status then list[#list + 1] = "status IN (" .. status_numbers(given.status) .. ")" end
+  if given.group then add("group_key = ?", given.group) end
+  if given.tag then add(contains("tags", "?"), json.encode(given.tag)) end
+  if given.error then add(contains("error", "?"), given.error) end
+  if given.created_after then add("created_us >= ?", time_of("created_after", given.created_after)) end
+  if given.created_before then add("created_us < ?", time_of("created_before", given.created_before)) end
+  return table.concat(list, " AND "), params
+end
+
+return M
