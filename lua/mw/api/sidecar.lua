@@ -9,7 +9,10 @@
 local access = require "mw.api.access"
 local errors = require "mw.errors"
 local runtime = require "mw._runtime"
+local filter = require "mw.runs.filter"
+local options = require "mw.workflow.trigger"
 local surface = require "mw.api.surface"
+local validate = require "mw.validate"
 local workflow = require "mw.workflow"
 
 local M = {}
@@ -37,13 +40,38 @@ local function check_size(req)
   end
 end
 
+--- Members that say how a run is started, beside `id`.
+M.option_schema = {
+  group = { type = "string", minLength = 1, maxLength = 255 }, delay = { description = "Seconds, or a duration like 10m" },
+  at = { description = "RFC 3339, or seconds since 1970" }, priority = { type = "integer", minimum = -100, maximum = 100 },
+  tags = { type = "array", items = { type = "string", minLength = 1, maxLength = 64 } },
+}
+
+-- Seconds since 1970 of `at`.
+local function moment(at)
+  if type(at) ~= "string" then return at end
+  local us = filter.rfc3339(at)
+  if not us then errors.throw("invalid", string.format("at must be a time like 2026-03-29T03:00:00Z, or seconds since 1970, got %q", at:sub(1, 60))) end
+  return us / 1e6
+end
+
+--- Options of a start, as workflow.create takes them, from a JSON object; other members are left alone.
+function M.trigger_options(given)
+  local opts = {}
+  for name in pairs(options.options) do opts[name] = given[name] end
+  opts.at = moment(opts.at)
+  return options.check("the request", validate.options("the request", opts, options.options))
+end
+
 local function trigger(req, res)
   check_size(req)
   local body = surface.read_json(req, { input = true })
   local name = type(body) == "table" and body.name
   if type(name) ~= "string" or name == "" then errors.throw("invalid", "name must be a non-empty string") end
   local input = body.input ~= nil and tostring(body.input) or nil
-  local id, err = workflow.create(name, input, { key = M.idempotency_key(req) })
+  local opts = M.trigger_options(type(body.options) == "table" and body.options or {})
+  opts.key = M.idempotency_key(req)
+  local id, err = workflow.create(name, input, opts)
   if id then return res:json { executionId = id } end
   if err.code == "not_found" then err = errors.new("not_found", "workflow not found: " .. name) end
   error(err, 0)
@@ -56,7 +84,10 @@ local trigger_doc = {
   description = "Unknown fields are ignored. With Idempotency-Key a repeated request gets the same answer for 24 hours.",
   body = {
     type = "object", required = { "name" },
-    properties = { name = { type = "string", minLength = 1 }, input = { description = "Any JSON" } },
+    properties = {
+      name = { type = "string", minLength = 1 }, input = { description = "Any JSON" },
+      options = { type = "object", description = "id, group, delay, at, priority, tags" },
+    },
   },
   responses = {
     ["200"] = { "The execution is stored", { type = "object", properties = { executionId = { type = "string", format = "uuid" } } } },

@@ -11,7 +11,9 @@
 --   tag             one of its tags
 --   error           text that its error contains, in its code or message
 --   created_after   RFC 3339, or how long ago: "2h"
---   created_before  the same
+--   created_before  the same; finished_after and finished_before likewise
+--   external_id     the name its starter gave it
+--   parent          id of the execution that started it
 --
 -- Raises "invalid" for what cannot be. `filter.schema` describes them.
 
@@ -31,8 +33,15 @@ M.schema = {
   properties = {
     workflow = text "Of this workflow", status = text "With this status; several joined by commas", group = text "Of this group", tag = text "With this tag",
     error = text "Whose error contains this text", created_after = text "RFC 3339, or how long ago: 2h", created_before = text "The same",
+    finished_after = text "The same, of its end", finished_before = text "The same", external_id = text "Its own name, as its starter gave it",
+    parent = text "Started by this execution",
   },
 }
+
+local UUID = "^" .. ("%x"):rep(8) .. "%-" .. (("%x"):rep(4) .. "%-"):rep(3) .. ("%x"):rep(12) .. "$"
+
+--- Whether a text is an execution's id.
+function M.is_id(value) return value:find(UUID) ~= nil end
 
 local function invalid(...) errors.throw("invalid", string.format(...)) end
 
@@ -56,10 +65,8 @@ local function days_of(year, month, day)
   return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
 end
 
---- Microseconds of an RFC 3339 time, or of a duration before now; nil when it is neither.
-function M.time(value)
-  local ago = core.duration(value)
-  if ago then return math.floor(runtime.now_us() - ago * 1e6) end
+--- Microseconds of an RFC 3339 time, or nil.
+function M.rfc3339(value)
   local year, month, day, hour, minute, second, rest = value:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$")
   if not year or tonumber(month) > 12 or tonumber(day) > 31 or tonumber(hour) > 23 or tonumber(minute) > 59 then return nil end
   local sign, east_hours, east_minutes = rest:match("^([+-])(%d%d):(%d%d)$")
@@ -67,6 +74,13 @@ function M.time(value)
   local east = sign and (tonumber(east_hours) * 60 + tonumber(east_minutes)) * 60 * (sign == "+" and 1 or -1) or 0
   local seconds = days_of(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + tonumber(second) - east
   return math.floor(seconds * 1e6 + 0.5)
+end
+
+--- The same, or of a duration before now.
+function M.time(value)
+  local ago = core.duration(value)
+  if ago then return math.floor(runtime.now_us() - ago * 1e6) end
+  return M.rfc3339(value)
 end
 
 local function time_of(name, value)
@@ -94,6 +108,13 @@ function M.conditions(given, params)
   if given.error then add(contains("error", "?"), given.error) end
   if given.created_after then add("created_us >= ?", time_of("created_after", given.created_after)) end
   if given.created_before then add("created_us < ?", time_of("created_before", given.created_before)) end
+  if given.finished_after then add("finished_us >= ?", time_of("finished_after", given.finished_after)) end
+  if given.finished_before then add("finished_us < ?", time_of("finished_before", given.finished_before)) end
+  if given.external_id then add("external_id = ?", given.external_id) end
+  if given.parent then
+    if not M.is_id(given.parent) then invalid("parent must be the id of an execution, got %q", given.parent:sub(1, 60)) end
+    add("parent = ?", { id = given.parent:lower() })
+  end
   return table.concat(list, " AND "), params
 end
 
