@@ -331,3 +331,22 @@ int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer) {
   mw_buf_deinit(&hint);
   return MW_EXIT_FAILED;
 }
+
+// ---- paths ----
+
+void mw_cli_add_escaped(mw_buf *out, const char *text) {
+  for (; *text; text++) {
+    char c = *text;
+    bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c);
+    if (is_plain) mw_buf_add_byte(out, c);
+    else mw_buf_printf(out, "%%%02X", (unsigned char)c);
+  }
+}
+
+void mw_cli_add_parameter(mw_buf *path, const char *name, const char *value) {
+  if (!value) return;
+  mw_buf_add_byte(path, memchr(path->ptr, '?', path->len) ? '&' : '?');
+  mw_cli_add_escaped(path, name);
+  mw_buf_add_byte(path, '=');
+  mw_cli_add_escaped(path, value);
+}

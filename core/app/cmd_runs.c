@@ -14,14 +14,24 @@ bool mw_runs_check_id(const mw_cli *cli, const char *id) {
   return false;
 }
 
+static const struct {
+  const char *name;
+  int (*run)(mw_cli *cli);
+} others[] = {{"list", mw_runs_list}, {"show", mw_runs_show}, {"journal", mw_runs_journal}, {"wait", mw_runs_wait}, {"signal", mw_runs_signal}};
+
 static int run_runs(mw_cli *cli) {
-  if (strcmp(cli->argv[0], "signal") == 0) return mw_runs_signal(cli);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (strcmp(cli->argv[0], others[i].name) == 0) return others[i].run(cli);
   return mw_runs_act(cli);
 }
 
 #define IDS "ID …"
 
 static const mw_cli_sub subs[] = {
+    {"list", NULL, "List runs, newest first", 0, 0},
+    {"show", "ID", "Show a run with its steps and what it waits for", 1, 1},
+    {"journal", "ID", "Show what a run has recorded", 1, 1},
+    {"wait", "ID", "Wait until a run has ended; exit code 0: it completed", 1, 1},
     {"signal", "ID NAME [JSON]", "Send a signal to a run", 2, 3},
     {"cancel", IDS, "Cancel runs and their children; --undo undoes what they had finished", 0, MW_CLI_MAX - 1},
     {"pause", IDS, "Pause runs: a step under way ends first", 0, MW_CLI_MAX - 1},
@@ -33,7 +43,10 @@ static const mw_cli_sub subs[] = {
 
 const mw_cli_flag mw_runs_flags[] = {
     MW_CLI_HTTP_FLAGS,
-    {"where", "KEY=VALUE", "Instead of ids: runs with this workflow, status, group, tag, error, created_after or created_before; several are joined"},
+    {"where", "KEY=VALUE", "Runs with this workflow, status, group, tag, error, external_id, parent, created_after … finished_before; several are joined"},
+    {"limit", "N", "Of a list: so many (50)"},
+    {"cursor", "CURSOR", "Of a list or journal: go on where the page before ended"},
+    {"timeout", "SECONDS", "Of a wait: give up after so long (60)"},
     {"yes", NULL, "With --where: do it, and not only say how many there are"},
     {"reason", "TEXT", "Of a cancel: shown as the run's error"},
     {"undo", NULL, "Of a cancel: undo finished steps first"},
@@ -46,8 +59,8 @@ const mw_cli_flag mw_runs_flags[] = {
 
 const mw_command mw_command_runs = {
     .name = "runs",
-    .summary = "Act on executions: signal, cancel, pause, resume, retry and rerun them",
-    .details = "An ID of - reads ids from standard input. With --where nothing happens until --yes is added. See docs/api.md.",
+    .summary = "Find executions, look at them, signal, cancel, pause, resume, retry and rerun them",
+    .details = "An ID of - reads ids from standard input. With --where an action does nothing until --yes is added. See docs/api.md.",
     .flags = mw_runs_flags,
     .subs = subs,
     .takes_config = true,

@@ -11,6 +11,14 @@ extern const mw_cli_flag mw_runs_flags[];
 /** True for an execution's id as far as it may stand in a path; otherwise says what is wrong with it. */
 bool mw_runs_check_id(const mw_cli *cli, const char *id);
 
+/** runs list [--where KEY=VALUE …] [--limit N] [--cursor CURSOR] */
+int mw_runs_list(mw_cli *cli);
+/** runs show ID */
+int mw_runs_show(mw_cli *cli);
+/** runs journal ID [--cursor NUMBER] */
+int mw_runs_journal(mw_cli *cli);
+/** runs wait ID [--timeout SECONDS]: 0 when it completed */
+int mw_runs_wait(mw_cli *cli);
 /** runs signal ID NAME [JSON] */
 int mw_runs_signal(mw_cli *cli);
 /** runs cancel|pause|resume|retry|rerun ID… (`-`: ids from standard input), or --where KEY=VALUE … [--yes] */

@@ -60,13 +60,6 @@ static int check_flags(const mw_cli *cli) {
 
 static void show_signal(const mw_cli *cli, mw_str body) { printf("%s has the signal %s\n", cli->argv[1], cli->argv[2]); }
 
-static void add_escaped(mw_buf *out, const char *text) {
-  for (; *text; text++) {
-    if (isalnum((unsigned char)*text) || strchr("-._~", *text)) mw_buf_add_byte(out, *text);
-    else mw_buf_printf(out, "%%%02X", (unsigned char)*text);
-  }
-}
-
 int mw_runs_signal(mw_cli *cli) {
   const char *data = cli->argv[3];
   int code = check_flags(cli);
@@ -74,7 +67,7 @@ int mw_runs_signal(mw_cli *cli) {
   if (!mw_runs_check_id(cli, cli->argv[1]) || (data && !check_json(cli, "data", data))) return MW_EXIT_USAGE;
   mw_buf path = MW_BUF_INIT;
   mw_buf_printf(&path, "/api/v1/executions/%s/signals/", cli->argv[1]);
-  add_escaped(&path, cli->argv[2]);
+  mw_cli_add_escaped(&path, cli->argv[2]);
   mw_cli_request request = {.method = "POST", .path = mw_buf_cstr(&path), .body = data ? mw_str_from(data) : MW_STR(""), .key = mw_cli_get(cli, "key")};
   code = mw_cli_http_show(cli, &request, show_signal);
   mw_buf_deinit(&path);

@@ -75,7 +75,7 @@ for _, database in ipairs(durable.databases()) do
       assert.equal(202, answer.status)
       local id = answer.json().id
       assert.equal("waiting", s:get("/api/v1/executions/" .. id .. "?wait=0.1").json().status)
-      s:post("/api/v1/executions/" .. id .. "/signals/go", { json = 1 })
+      s:post("/api/v1/executions/" .. id .. "/signals/go", { json = {} })
       assert.equal("completed", s:get("/api/v1/executions/" .. id .. "?wait=10").json().status)
     end)
 
