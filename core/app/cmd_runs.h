@@ -23,3 +23,6 @@ int mw_runs_wait(mw_cli *cli);
 int mw_runs_signal(mw_cli *cli);
 /** runs cancel|pause|resume|retry|rerun ID… (`-`: ids from standard input), or --where KEY=VALUE … [--yes] */
 int mw_runs_act(mw_cli *cli);
+/** runs export ID, runs import FILE (`-`: standard input) [--resume] */
+int mw_runs_export(mw_cli *cli);
+int mw_runs_import(mw_cli *cli);

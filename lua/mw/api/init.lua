@@ -13,6 +13,7 @@
 local cron = require "mw.api.cron"
 local executions = require "mw.api.executions"
 local execution_actions = require "mw.api.execution_actions"
+local histories = require "mw.api.histories"
 local keys = require "mw.api.keys"
 local login = require "mw.api.login"
 local openapi = require "mw.api.openapi"
@@ -25,7 +26,7 @@ local system = require "mw.api.system"
 local M = {}
 
 local all = {}
-for _, list in ipairs { sidecar.endpoints, executions.endpoints, execution_actions.endpoints, signals.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
+for _, list in ipairs { sidecar.endpoints, executions.endpoints, execution_actions.endpoints, histories.endpoints, signals.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
   for _, endpoint in ipairs(list) do all[#all + 1] = endpoint end
 end
 all[#all + 1] = openapi.endpoint(all)

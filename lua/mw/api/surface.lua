@@ -49,6 +49,7 @@ local function is_json_type(kind)
   return kind == "application/json" or kind ~= nil and kind:find("^application/[%w%.%-]+%+json$") ~= nil
 end
 
+--- Refuses a body that does not say that it is JSON in UTF-8 (415).
 local function check_json_type(req)
   local kind = access.content_type(req)
   if not is_json_type(kind) then
@@ -59,6 +60,8 @@ local function check_json_type(req)
     errors.throw("invalid", "the body must be UTF-8, got charset " .. charset, { status = 415 })
   end
 end
+
+M.check_json_type = check_json_type
 
 --- The JSON body as a Lua value; members in `raw` as boxes. Raises what is wrong with it (400, 413, 415).
 function M.read_json(req, raw)
