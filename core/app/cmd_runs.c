@@ -18,7 +18,7 @@ static const struct {
   const char *name;
   int (*run)(mw_cli *cli);
 } others[] = {{"list", mw_runs_list}, {"show", mw_runs_show}, {"journal", mw_runs_journal}, {"wait", mw_runs_wait}, {"signal", mw_runs_signal},
-              {"export", mw_runs_export}, {"import", mw_runs_import}};
+              {"export", mw_runs_export}, {"import", mw_runs_import}, {"replay", mw_runs_replay}};
 
 static int run_runs(mw_cli *cli) {
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -39,6 +39,8 @@ static const mw_cli_sub subs[] = {
     {"resume", IDS, "Let paused runs go on", 0, MW_CLI_MAX - 1},
     {"retry", IDS, "Retry runs now, from the step that failed or --from STEP", 0, MW_CLI_MAX - 1},
     {"rerun", IDS, "Run them again as new ones, on the code that serves now", 0, MW_CLI_MAX - 1},
+    {"replay", IDS, "Say whether the code that serves now, or --to BUNDLE, takes the way that their journals say", 1, MW_CLI_MAX - 1},
+    {"move", IDS, "Move runs --to latest or a bundle, when their journals replay on it", 0, MW_CLI_MAX - 1},
     {"export", "ID", "Print a run's history, with its code, as one JSON document", 1, 1},
     {"import", "FILE", "Take in a run's history; one that had not ended is paused, --resume lets it go on", 1, 1},
     {NULL, NULL, NULL, 0, 0},
@@ -54,6 +56,7 @@ const mw_cli_flag mw_runs_flags[] = {
     {"reason", "TEXT", "Of a cancel: shown as the run's error"},
     {"undo", NULL, "Of a cancel: undo finished steps first"},
     {"from", "STEP", "Of a retry: the step to go back to; \"\" is the very beginning"},
+    {"to", "CODE", "Of a move or a replay: latest, or the hash of a bundle"},
     {"input", "JSON", "Of a rerun of one run: another input"},
     {"resume", NULL, "Of an import: a run that had not ended goes on at once"},
     {"key", "KEY", "Idempotency-Key of a signal or a rerun: the same key counts once"},

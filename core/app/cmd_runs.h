@@ -26,3 +26,5 @@ int mw_runs_act(mw_cli *cli);
 /** runs export ID, runs import FILE (`-`: standard input) [--resume] */
 int mw_runs_export(mw_cli *cli);
 int mw_runs_import(mw_cli *cli);
+/** runs replay ID… [--to latest|pinned|BUNDLE]; MW_EXIT_FAILED when one diverges. */
+int mw_runs_replay(mw_cli *cli);

@@ -37,6 +37,7 @@ static void add_raw(mw_buf *body, const char *name, const char *json) {
 static void add_options(const mw_cli *cli, mw_buf *body) {
   add_text(body, "reason", mw_cli_get(cli, "reason"));
   add_text(body, "from", mw_cli_get(cli, "from"));
+  add_text(body, "to", mw_cli_get(cli, "to"));
   if (mw_cli_has(cli, "undo")) add_raw(body, "undo", "true");
 }
 
@@ -49,10 +50,11 @@ static bool check_json(const mw_cli *cli, const char *what, const char *json) {
 }
 
 static int check_flags(const mw_cli *cli) {
-  static const char *const needs[][2] = {{"reason", "cancel"}, {"undo", "cancel"}, {"from", "retry"}, {"input", "rerun"}};
+  static const char *const needs[][2] = {{"reason", "cancel"}, {"undo", "cancel"}, {"from", "retry"}, {"input", "rerun"}, {"to", "move"}};
   for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
     if (mw_cli_has(cli, needs[i][0]) && strcmp(cli->argv[0], needs[i][1]) != 0)
       return mw_cli_usage_error(cli, "--%s belongs to `runs %s`", needs[i][0], needs[i][1]);
+  if (strcmp(cli->argv[0], "move") == 0 && !mw_cli_has(cli, "to")) return mw_cli_usage_error(cli, "say where to: --to latest, or --to BUNDLE");
   return 0;
 }
 
@@ -191,7 +193,7 @@ static int go_through(mw_cli *cli, const mw_config *conf, mw_str head, report *r
 }
 
 static int finish(const mw_cli *cli, const report *r, int code) {
-  static const char *const past[][2] = {{"cancel", "cancelled"}, {"pause", "paused"}, {"resume", "resumed"}, {"retry", "retried"}, {"rerun", "run again"}};
+  static const char *const past[][2] = {{"cancel", "cancelled"}, {"pause", "paused"}, {"resume", "resumed"}, {"retry", "retried"}, {"rerun", "run again"}, {"move", "moved"}};
   const char *what = "done";
   for (size_t i = 0; i < sizeof past / sizeof *past; i++)
     if (strcmp(cli->argv[0], past[i][0]) == 0) what = past[i][1];

@@ -107,7 +107,7 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
       assert.matches("needs expect", bulk({ action = "cancel", filter = { status = "sleeping" } }, 400).detail)
       assert.matches("filter is empty", bulk({ action = "cancel", filter = {}, expect = 9 }, 400).detail)
       assert.matches("ids, or a filter", bulk({ action = "cancel" }, 400).detail)
-      assert.matches("must be one of cancel, pause, rerun, resume, retry", bulk({ action = "explode", ids = { "x" } }, 400).detail)
+      assert.matches("must be one of cancel, move, pause, rerun, resume, retry", bulk({ action = "explode", ids = { "x" } }, 400).detail)
       assert.matches('status "slep" is unknown', bulk({ action = "cancel", filter = { status = "slep" }, dry_run = true }, 400).detail)
       assert.matches('did you mean "status"', bulk({ action = "cancel", filter = { stauts = "x" }, dry_run = true }, 400).detail, 1, true)
       assert.equal(3, count "status = 3")

@@ -16,7 +16,7 @@ local M = {}
 M.list = {
   { "trigger", "start executions" },
   { "executions:read", "read executions, their inputs, results and outputs" },
-  { "executions:write", "cancel, pause, resume, retry, rerun and import executions" },
+  { "executions:write", "cancel, pause, resume, retry, rerun, replay, move and import executions" },
   { "signal", "send signals to executions, and end steps that a service owns" },
   { "cron", "run, pause and resume cron jobs" },
   { "plugins:read", "read plugins, workflows and load errors" },

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 
 --- What an operator does with one execution: POST /api/v1/executions/{id}/cancel, …/pause, …/resume, …/retry, which answer how the execution is
---- then, and are the same done twice as done once; …/rerun. And with many: POST /api/v1/executions/bulk. Policy: lua/mw/runs.
+--- then, and are the same done twice as done once; …/rerun, …/replay, …/move. And with many: POST /api/v1/executions/bulk. Policy: lua/mw/runs.
 
 local actions = require "mw.runs.actions"
 local bulk = require "mw.runs.bulk"
@@ -9,6 +9,7 @@ local cancel = require "mw.runs.cancel"
 local errors = require "mw.errors"
 local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
+local move = require "mw.runs.move"
 local rerun = require "mw.runs.rerun"
 local sidecar = require "mw.api.sidecar"
 
@@ -27,6 +28,9 @@ end
 local function pause(req, res, _, _, who) answer(res, actions.pause(who, req.params.id)) end
 local function resume(req, res, _, _, who) answer(res, actions.resume(who, req.params.id)) end
 local function retry(req, res, args, _, who) answer(res, actions.retry(who, req.params.id, args.body.from)) end
+
+local function do_move(req, res, args, _, who) answer(res, move.run(who, req.params.id, args.body.to)) end
+local function do_replay(req, res, args) res:json(move.replay(req.params.id, args.body.to or "latest")) end
 
 local function run_again(req, res, args, _, who)
   local input = args.body.input ~= nil and tostring(args.body.input) or nil
@@ -80,6 +84,27 @@ local retry_doc = doc("Retry an execution now, or from a step",
     from = { type = "string", maxLength = 500 },
   })
 
+local code_schema = { type = "string", minLength = 1, maxLength = 64 }
+
+local move_doc = doc("Move an execution to other code",
+  "To the code that serves now (latest) or a bundle, when the journal replays on it. Stuck and blocked ones go on; one that runs must be paused first.", {
+    to = code_schema,
+  })
+move_doc.body.required, move_doc.is_body_optional = { "to" }, nil
+
+local replay_doc = doc("Replay an execution's journal against other code", "Executes nothing and stores nothing; says whether and where the code goes another way.", {
+  to = { type = "string", minLength = 1, maxLength = 64, description = "latest (when absent), pinned, or a bundle's hash" },
+})
+replay_doc.responses["409"] = nil
+replay_doc.responses["200"] = { "What came of it", {
+  type = "object",
+  properties = {
+    id = { type = "string" }, workflow = { type = "string" }, bundle = { type = "string" }, diverges = { type = "boolean" }, message = { type = "string" },
+    expected = { type = "string" }, actual = { type = "string" }, ends = { type = "string", enum = { "completed", "failed", "goes on", "journal" } },
+    next = { type = "string" }, error = { type = "object" }, operations = { type = "integer" },
+  },
+} }
+
 local rerun_doc = {
   summary = "Run an execution again, as a new one", tag = "executions", raw = { input = true }, headers = { sidecar.key_header }, is_body_optional = true,
   description = "On the code that serves now, with the same input or another; with the tag rerun_of:ID.",
@@ -107,7 +132,7 @@ local bulk_doc = {
       action = { type = "string", enum = bulk.names }, filter = filter.schema,
       ids = { type = "array", items = { type = "string", minLength = 1, maxLength = 100 }, description = "At most 1000" }, expect = count_schema,
       dry_run = { type = "boolean" }, cursor = { type = "string", maxLength = 100 }, reason = { type = "string", minLength = 1, maxLength = 1000 },
-      undo = { type = "boolean" }, from = { type = "string", maxLength = 500 },
+      undo = { type = "boolean" }, from = { type = "string", maxLength = 500 }, to = code_schema,
     },
   },
   responses = {
@@ -133,7 +158,7 @@ end
 
 M.endpoints = {
   endpoint("cancel", do_cancel, cancel_doc), endpoint("pause", pause, pause_doc), endpoint("resume", resume, resume_doc), endpoint("retry", retry, retry_doc),
-  endpoint("rerun", run_again, rerun_doc),
+  endpoint("rerun", run_again, rerun_doc), endpoint("move", do_move, move_doc), endpoint("replay", do_replay, replay_doc),
   {
     method = "POST", pattern = "/api/v1/executions/bulk", access = "key", scope = "executions:write", handler = act_on_many, doc = bulk_doc,
     opts = { timeout = 60 },

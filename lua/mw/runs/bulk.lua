@@ -17,6 +17,7 @@ local change = require "mw.runs.change"
 local errors = require "mw.errors"
 local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
+local move = require "mw.runs.move"
 local rerun = require "mw.runs.rerun"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
@@ -34,6 +35,7 @@ local does = {
   pause = function(who, id) return actions.pause(who, id) end,
   resume = function(who, id) return actions.resume(who, id) end,
   retry = function(who, id, opts) return actions.retry(who, id, opts.from) end,
+  move = function(who, id, opts) return move.run(who, id, opts.to or errors.throw("invalid", "say to which code: to")) end,
   rerun = function(who, id)
     local made = rerun.run(who, id)
     return { changed = true, created = made.id }
@@ -41,7 +43,7 @@ local does = {
 }
 
 --- Names of the actions, in order.
-M.names = { "cancel", "pause", "rerun", "resume", "retry" }
+M.names = { "cancel", "move", "pause", "rerun", "resume", "retry" }
 
 local function select(sql, params) return (errors.check(store.query("engine", sql, params, 30))) end
 
@@ -150,7 +152,7 @@ local function run_filter(who, action, opts)
   return report
 end
 
---- opts: filter and expect, or ids; cursor; and what the action takes: reason, undo, from.
+--- opts: filter and expect, or ids; cursor; and what the action takes: reason, undo, from, to.
 function M.run(who, action, opts)
   if not opts.ids then return run_filter(who, action, opts) end
   if #opts.ids > M.MAX_IDS then errors.throw("limit", string.format("%d ids; at most %d in one request", #opts.ids, M.MAX_IDS)) end

@@ -452,6 +452,19 @@ function M.drive(run)
   return conclude(run, ok, value)
 end
 
+--- Runs the body against run.state as far as that goes, and stores nothing (replay.lua). Returns whether it returned, and what; `run.over` says
+--- that it was stopped, `run.verdict` that it went another way, `run.came_to` the first operation that the journal does not have.
+function M.replay(run)
+  S.begin(run)
+  run.deadline_us, run.frozen, run.replays = false, true, true
+  local ctx = new_context(run)
+  S.enter(run)
+  local ok, value = errors.pcall(run_body, run, ctx)
+  S.leave(run)
+  parallel.abandon(run)
+  return ok, value
+end
+
 local function is_under_way(run, known)
   if known.kind ~= "step" or known.done or known.failed or known.accepted then return false end
   return known.open or not (known.due and run.start_us + known.due > runtime.now_us())

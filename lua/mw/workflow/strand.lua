@@ -264,6 +264,7 @@ function M.next(strand, kind, name)
   if known and (known.name ~= key or (known.kind ~= kind and known.kind ~= "skip")) then M.diverge(strand, known, kind, key) end
   strand.cursor = strand.cursor + 1
   local run = strand.root
+  if run.replays and not known and not run.came_to then run.came_to = describe(kind, key) end
   run.operations = run.operations + 1
   if run.operations > MAX_OPERATIONS then
     errors.throw("limit", string.format("a run has at most %d steps, waits and children; start further runs with ctx:trigger", MAX_OPERATIONS))

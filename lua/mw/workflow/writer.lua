@@ -12,6 +12,7 @@
 -- Only the run's own task commits; branches ask for it (strand.flush). A body that computes for more than 50 ms does not keep a result
 -- waiting: it is written by itself then (core/state/late.h).
 
+local errors = require "mw.errors"
 local journal = require "mw.workflow.journal"
 local payload = require "mw.workflow.payload"
 local R = require "mw.workflow.run"
@@ -78,6 +79,7 @@ end
 
 --- Stores what waits with a new status (nil: none). Returns true, or nil, err as R.commit.
 function M.commit(run, to, due_us, output, error_text, waits)
+  if run.replays then return nil, errors.new("stale", "a replay stores nothing") end
   if run.late then settle_late(run) end
   while true do
     local events, is_last = take(run)
