@@ -93,6 +93,10 @@ local function call(strand, key, known, name, input_text, opts)
   if not id then return ended(strand, key, nil, "failed", nil, R.error_text(err)) end
   local signal = waits.signal(strand, "$child:" .. key, math.huge)
   local what = json.decode(signal.data, RAW)
+  if what.status == "cancelled" then -- with its parent, it may be
+    strand.root.engine.look(strand.root)
+    S.boundary(strand)
+  end
   local output, error_text = text_of(what.output), text_of(what.error)
   if output == "null" then output = nil end
   if error_text == "null" or error_text == nil then error_text = R.error_text(errors.new("child_cancelled", "the child was cancelled")) end

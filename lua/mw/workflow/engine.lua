@@ -195,6 +195,8 @@ local function look(run)
   return control
 end
 
+M.look = look
+
 local function look_again(run)
   run.look = true
   local control = look(run)

@@ -150,4 +150,22 @@ describe("children of a run", function()
     assert.equal("21", server.row(run).output)
     assert.equal(FAILED, 9)
   end)
+
+  it("that were cancelled with their parent do not fail it, also when it has not heard of that yet", function()
+    start(function(ctx)
+      return ctx:all {
+        a = function(c) return c:step("long", function() nap(60) end) end,
+        b = function(c) return c:call("child", {}) end,
+      }
+    end, function(ctx) return ctx:wait_for("never") end)
+    local run = server.trigger("parent")
+    server.task.run(5)
+    local row = server.row(run)
+    assert.equal(2, row.status)
+    row.control, row.error = 2, '{"code":"cancelled","message":"cancelled by eve"}'
+    server.task.call(server.store.signal, run.id, "$child:all:b/child", '{"status":"cancelled","output":null,"error":{"code":"cancelled","message":"x"}}')
+    server.task.run(100)
+    assert.equal(10, row.status)
+    assert.equal("cancelled by eve", json.decode(row.error).message)
+  end)
 end)
