@@ -2,7 +2,7 @@
 
 --- Cron jobs over HTTP: GET /api/v1/cron and /api/v1/cron/{name}, POST …/run, …/pause and …/resume.
 
-local audit = require "mw.access.audit"
+local audit = require "mw.audit"
 local errors = require "mw.errors"
 local journal = require "mw.cron.journal"
 local json = require "mw.core.json"

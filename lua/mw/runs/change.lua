@@ -14,7 +14,7 @@
 --
 -- Raises not_found, conflict (what `decide` raises), and what the database says; a transaction that was in another's way is tried again.
 
-local audit = require "mw.access.audit"
+local audit = require "mw.audit"
 local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
 local runtime = require "mw._runtime"

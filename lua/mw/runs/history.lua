@@ -15,7 +15,7 @@
 -- seed, stays as it is. What had ended is history; what had not lands paused, so that nothing runs twice by surprise: `resume` lets it go on at
 -- once. history_check.lua tests every part of a document before anything is stored.
 
-local audit = require "mw.access.audit"
+local audit = require "mw.audit"
 local actions = require "mw.runs.actions"
 local change = require "mw.runs.change"
 local check = require "mw.runs.history_check"

@@ -5,7 +5,7 @@
 --
 --   rerun.run(who, id, { input = JSON text, key = Idempotency-Key })     -- { id, created, rerun_of }; input absent: the same
 
-local audit = require "mw.access.audit"
+local audit = require "mw.audit"
 local change = require "mw.runs.change"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
