@@ -123,6 +123,27 @@ static void host_wake_engines(void *program, int64_t due_us) {
   }
 }
 
+typedef struct control {
+  mw_worker *worker;
+  char id[MW_ID_TEXT];
+} control;
+
+static void do_tell(void *arg) {
+  control *job = arg;
+  mw_worker_tell_control(job->worker, job->id);
+  mw_free(job);
+}
+
+static void host_tell_control(void *program, const char *id) {
+  mw_runtime *rt = program;
+  for (int i = 0; i < rt->workers; i++) {
+    control *job = MW_NEW(control);
+    job->worker = &rt->worker[i];
+    snprintf(job->id, sizeof job->id, "%s", id);
+    mw_loop_post(rt->worker[i].loop, do_tell, job);
+  }
+}
+
 const mw_host_ops mw_runtime_host_ops = {
     .config = host_config,
     .env = host_env,
@@ -133,4 +154,5 @@ const mw_host_ops mw_runtime_host_ops = {
     .status = host_status,
     .is_draining = host_is_draining,
     .wake_engines = host_wake_engines,
+    .tell_control = host_tell_control,
 };

@@ -28,8 +28,8 @@ static void on_boot_done(mw_task *task, lua_State *L, int status, const mw_err *
     mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", arg), MW_LOG_S("error", err->text));
 }
 
-// Runs boot.<name>(number) as a task of the vm.
-static void call_boot(mw_vm *vm, const char *name, lua_Number number) {
+// Runs boot.<name>(text), or boot.<name>(number) when there is none, as a task of the vm.
+static void call_boot_with(mw_vm *vm, const char *name, const char *text, lua_Number number) {
   mw_err err;
   lua_State *L = mw_vm_lua(vm);
   lua_pushcfunction(L, mw_runtime_push_boot);
@@ -38,9 +38,12 @@ static void call_boot(mw_vm *vm, const char *name, lua_Number number) {
     mw_log(MW_LOG_ERROR, "engine", "the workflow engine failed", MW_LOG_S("call", name), MW_LOG_S("error", err.text));
     return;
   }
-  lua_pushnumber(L, number);
+  if (text) lua_pushstring(L, text); // short: within what the state keeps for us
+  else lua_pushnumber(L, number);
   mw_task_start(vm, 1, &(mw_task_opts){.what = "workflow engine", .done = on_boot_done, .arg = (void *)name});
 }
+
+static void call_boot(mw_vm *vm, const char *name, lua_Number number) { call_boot_with(vm, name, NULL, number); }
 
 /* ---- generations ---- */
 
@@ -102,6 +105,20 @@ void mw_worker_start_engine(mw_worker *worker) {
 
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us) {
   if (worker->vm && worker->engine_started && !worker->leaving) call_boot(worker->vm, "wake", (lua_Number)due_us);
+}
+
+void mw_worker_tell_control(mw_worker *worker, const char *id) {
+  if (worker->vm && worker->engine_started) call_boot_with(worker->vm, "control", id, 0);
+}
+
+static void on_notice(mw_store_notice notice, mw_str id, void *arg) {
+  mw_worker *worker = arg;
+  char text[MW_ID_TEXT];
+  if (notice == MW_NOTICE_WORK) mw_worker_wake_engine(worker, -1);
+  else if (id.len < sizeof text) {
+    snprintf(text, sizeof text, "%.*s", MW_STR_FMT(id));
+    mw_worker_tell_control(worker, text);
+  }
 }
 
 /* ---- the end ---- */
@@ -256,6 +273,7 @@ static void on_open(void *arg) {
   mw_timer_start(worker->loop, &worker->tick, TICK_MS);
   const mw_config *conf = worker->rt->conf;
   worker->host.store = mw_store_attach(worker->rt->store, worker->loop);
+  mw_store_on_notice(worker->host.store, on_notice, worker);
   worker->host.client = mw_http_client_new(worker->loop, NULL);
   if (worker->rt->databases) worker->host.databases = mw_databases_attach(worker->rt->databases, worker->loop);
   open_redis(worker);

@@ -44,6 +44,8 @@ void mw_worker_listen(mw_worker *worker);
 /** Starts the workflow engine of the serving vm, when the store is ready and it did not start yet. */
 void mw_worker_start_engine(mw_worker *worker);
 void mw_worker_wake_engine(mw_worker *worker, int64_t due_us);
+/** Tells the engine that somebody wants something of the execution `id`. */
+void mw_worker_tell_control(mw_worker *worker, const char *id);
 /** Says `Connection: close` on all answers while it goes on serving. */
 void mw_worker_wind_down(mw_worker *worker);
 /** Winds down and starts no execution any more; says mw_runtime_worker_quiet once those under way, and the requests that were there, have

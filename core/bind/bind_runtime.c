@@ -202,6 +202,14 @@ static int l_wake_engines(lua_State *L) {
   return 0;
 }
 
+static int l_tell_control(lua_State *L) {
+  mw_host *host = mw_host_of(L);
+  const char *id = luaL_checkstring(L, 1);
+  luaL_argcheck(L, lua_objlen(L, 1) < MW_ID_TEXT, 1, "an execution's id expected");
+  if (host && host->ops && host->ops->tell_control) host->ops->tell_control(host->program, id);
+  return 0;
+}
+
 /* ---- reload ---- */
 
 typedef struct reload_op {
@@ -346,6 +354,7 @@ static const luaL_Reg functions[] = {
     {"status", l_status},
     {"is_draining", l_is_draining},
     {"wake_engines", l_wake_engines},
+    {"tell_control", l_tell_control},
     {"reload", l_reload},
     {"files", l_files},
     {"read", l_read},

@@ -132,6 +132,14 @@ static int l_add_change(lua_State *L) {
 
 /* ---- what does not wait ---- */
 
+// notify() says to all nodes that there is work; notify(id) that somebody wants something of that execution.
+static int l_notify(lua_State *L) {
+  mw_store_client *client = mw_store_check_client(L);
+  mw_str id = mw_store_opt_str(L, 1);
+  mw_store_notify(client, id.ptr ? MW_NOTICE_CONTROL : MW_NOTICE_WORK, id);
+  return 0;
+}
+
 static int l_is_up(lua_State *L) {
   char why[300];
   mw_store *store = store_of(L);
@@ -208,7 +216,7 @@ static int l_open_database(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"query", l_query},       {"begin", mw_store_l_begin}, {"put_code", l_put_code}, {"get_code", l_get_code},
-    {"get", l_get},           {"journal", l_journal},      {"engine", l_engine},     {"add_change", l_add_change},
+    {"get", l_get},           {"journal", l_journal},      {"engine", l_engine},     {"notify", l_notify},     {"add_change", l_add_change},
     {"is_up", l_is_up},       {"epoch", l_epoch},          {"lease_left", l_lease_left}, {"is_open", l_is_open},
     {"open_database", l_open_database}, {NULL, NULL},
 };

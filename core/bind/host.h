@@ -43,6 +43,8 @@ typedef struct mw_host_ops {
   bool (*is_draining)(void *program);
   /** Tells every worker that executions may be due then (the engine asks for it after it queued some). Any thread. */
   void (*wake_engines)(void *program, int64_t due_us);
+  /** Tells every worker that somebody wants something of an execution (`control`), or sent it a signal: its owner looks. Any thread. */
+  void (*tell_control)(void *program, const char *id);
 } mw_host_ops;
 
 typedef struct mw_host {

@@ -45,6 +45,8 @@ struct mw_store_client {
   mw_loop *loop;
   void (*on_state)(bool up, void *arg); /**< The engine calls it on the client's loop. NULL: nobody asked. */
   void *on_state_arg;
+  mw_store_notice_cb on_notice; /**< NULL: nobody asked. */
+  void *on_notice_arg;
 };
 
 struct mw_query {
@@ -80,6 +82,7 @@ struct mw_engine {
   int (*put_code)(mw_store_client *client, const mw_code *list, size_t count, mw_write_cb cb, void *arg);
   int (*add_change)(mw_store_client *client, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail,
                     mw_write_cb cb, void *arg);
+  void (*notify)(mw_store_client *client, mw_store_notice notice, mw_str id); /**< NULL: there is one node. */
 
   /** A blocking connection to the engine database for migrations and the command line (store/admin.h). */
   const mw_admin_ops *admin;

@@ -227,6 +227,14 @@ mw_pg_conn *mw_pg_conn_open(mw_loop *loop, mw_pg_target *target, mw_pg_event_cb 
   return conn;
 }
 
+static void tell_notifications(mw_pg_conn *conn) {
+  PGnotify *notify;
+  while (conn->state == MW_PG_CONN_UP && (notify = PQnotifies(conn->pg))) {
+    if (conn->notified) conn->notified(conn, notify->relname, notify->extra, conn->notified_arg);
+    PQfreemem(notify);
+  }
+}
+
 static void on_ready(mw_poll *poll, int status, int events, void *arg) {
   mw_pg_conn *conn = mw_pg_conn_ref(arg);
   if (conn->state == MW_PG_CONN_CONNECTING) {
@@ -235,6 +243,7 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
     int fault = MW_FAULT(pg_receive);
     bool alive = !fault && PQconsumeInput(conn->pg);
     if (!fault) mw_pg_pipeline_read(conn);
+    if (!fault) tell_notifications(conn);
     if (conn->state == MW_PG_CONN_UP && !alive) {
       mw_pg_conn_fail_pg(conn);
     } else if (conn->state == MW_PG_CONN_UP) {
@@ -246,6 +255,11 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
     }
   }
   mw_pg_conn_unref(conn);
+}
+
+void mw_pg_conn_on_notify(mw_pg_conn *conn, void (*cb)(mw_pg_conn *conn, const char *channel, const char *payload, void *arg), void *arg) {
+  conn->notified = cb;
+  conn->notified_arg = arg;
 }
 
 /* ---- asking ---- */

@@ -103,5 +103,7 @@ bool mw_pg_conn_is_idle(const mw_pg_conn *conn);
 void mw_pg_conn_lose(mw_pg_conn *conn);
 /** Forgets prepared statements, after DISCARD ALL. */
 void mw_pg_conn_forget_plans(mw_pg_conn *conn);
+/** Calls `cb` with every notification (LISTEN); texts are borrowed. */
+void mw_pg_conn_on_notify(mw_pg_conn *conn, void (*cb)(mw_pg_conn *conn, const char *channel, const char *payload, void *arg), void *arg);
 /** The owner's own pointer. */
 void *mw_pg_conn_arg(const mw_pg_conn *conn);

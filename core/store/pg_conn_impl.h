@@ -29,6 +29,8 @@ struct mw_pg_conn {
   void *arg;
   void (*gone)(void *arg);
   void *gone_arg;
+  void (*notified)(mw_pg_conn *conn, const char *channel, const char *payload, void *arg);
+  void *notified_arg;
   int refs;
   mw_pg_conn_state state;
   bool failing; /**< A failure was found while sending; it is told from the loop. */

@@ -11,12 +11,14 @@
 #include "base/log.h"
 #include "loop/loop.h"
 #include "store/pg_group.h"
+#include "store/pg_notice.h"
 
 struct mw_pg_writer {
   mw_pg_client *client;
   mw_pg_conn *conn;
   mw_pg_groups *groups;
   mw_pg_node *node;
+  mw_pg_notices *notices;
   mw_timer retry;
   int attempt;
   bool up, closed, told_down;
@@ -55,6 +57,7 @@ void mw_pg_writer_become_up(mw_pg_writer *writer) {
   mw_pg_groups_on_up(writer->groups);
   run_waiting_jobs(writer);
   tell(writer, true);
+  if (writer->conn) mw_pg_notices_on_up(writer->notices, writer->conn);
 }
 
 static void become_down(mw_pg_writer *writer, const mw_err *err) {
@@ -207,6 +210,7 @@ mw_pg_writer *mw_pg_writer_new(mw_pg_client *client) {
               "SELECT $1::text, n.last, $2::bigint, $3::text, $4::text, $5::text, $6::text FROM n");
   writer->groups = mw_pg_groups_new(writer);
   writer->node = mw_pg_node_new(writer);
+  writer->notices = mw_pg_notices_new(writer);
   connect_now(writer);
   return writer;
 }
@@ -229,6 +233,7 @@ void mw_pg_writer_close(mw_pg_writer *writer, void (*gone)(void *arg), void *arg
   while (!mw_list_is_empty(&writer->jobs))
     end_job(MW_CONTAINER(writer->jobs.next, mw_pg_job, node), MW_ECANCELED, &err);
   mw_pg_node_free(writer->node);
+  mw_pg_notices_free(writer->notices);
   mw_free(writer->put_code);
   mw_free(writer->add_change);
   mw_free(writer);
@@ -245,6 +250,7 @@ mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer) {
 mw_pg_node *mw_pg_writer_node(mw_pg_writer *writer) { return writer->node; }
 mw_pg_client *mw_pg_writer_client(mw_pg_writer *writer) { return writer->client; }
 mw_pg_groups *mw_pg_writer_groups(mw_pg_writer *writer) { return writer->groups; }
+mw_pg_notices *mw_pg_writer_notices(mw_pg_writer *writer) { return writer->notices; }
 
 /* ---- code and changes ---- */
 

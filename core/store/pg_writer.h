@@ -22,6 +22,7 @@ bool mw_pg_writer_is_up(const mw_pg_writer *writer);
 mw_pg_conn *mw_pg_writer_conn(mw_pg_writer *writer);
 mw_pg_client *mw_pg_writer_client(mw_pg_writer *writer);
 struct mw_pg_groups *mw_pg_writer_groups(mw_pg_writer *writer);
+struct mw_pg_notices *mw_pg_writer_notices(mw_pg_writer *writer);
 /** Puts the schema for every `{{schema}}` in `sql`; the caller frees it. */
 char *mw_pg_writer_sql(const mw_pg_writer *writer, const char *sql);
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "loop/loop.h"
 #include "loop/work.h"
+#include "store/pg_notice.h"
 #include "store/pg_writer.h"
 
 // A worker has up to seven connections: one for durable engine writes, kept open; two for engine reads and
@@ -155,6 +156,7 @@ const mw_engine mw_engine_postgres = {
     .write = mw_pg_write,
     .register_node = mw_pg_register_node,
     .claim = mw_pg_claim,
+    .notify = mw_pg_notify,
     .put_code = mw_pg_put_code,
     .add_change = mw_pg_add_change,
     .admin = &mw_admin_postgres,

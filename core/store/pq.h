@@ -17,7 +17,7 @@
   X(PQbackendPID) X(PQcancel) X(PQclear) X(PQcmdStatus) X(PQcmdTuples) X(PQconnectPoll)                                         \
   X(PQconnectStartParams) X(PQconnectdbParams) X(PQconninfoFree) X(PQconninfoParse) X(PQconsumeInput)                           \
   X(PQenterPipelineMode) X(PQerrorMessage) X(PQexec) X(PQfinish) X(PQflush) X(PQfname) X(PQfreeCancel) X(PQfreemem)             \
-  X(PQftype) X(PQgetCancel) X(PQgetResult) X(PQgetisnull) X(PQgetlength) X(PQgetvalue) X(PQisBusy) X(PQlibVersion)              \
+  X(PQftype) X(PQgetCancel) X(PQgetResult) X(PQgetisnull) X(PQgetlength) X(PQgetvalue) X(PQisBusy) X(PQlibVersion) X(PQnotifies)              \
   X(PQnfields) X(PQntuples) X(PQpipelineSync) X(PQresultErrorField) X(PQresultErrorMessage) X(PQresultStatus)                   \
   X(PQsendPrepare) X(PQsendQuery) X(PQsendQueryParams) X(PQsendQueryPrepared) X(PQserverVersion)                                \
   X(PQsetNoticeReceiver) X(PQsetSingleRowMode) X(PQsetnonblocking) X(PQsocket) X(PQstatus) X(PQtransactionStatus)               \
@@ -63,6 +63,7 @@ int mw_pq_load(mw_err *err);
 #define PQisBusy mw_pq.PQisBusy
 #define PQlibVersion mw_pq.PQlibVersion
 #define PQnfields mw_pq.PQnfields
+#define PQnotifies mw_pq.PQnotifies
 #define PQntuples mw_pq.PQntuples
 #define PQpipelineSync mw_pq.PQpipelineSync
 #define PQresultErrorField mw_pq.PQresultErrorField

@@ -232,6 +232,15 @@ static int check_append(const mw_store *store, mw_write *w) {
   return code || !w->more ? code : check_texts((mw_str[]){w->more->waits, w->more->take}, 2, MW_MAX_WAITS_BYTES);
 }
 
+void mw_store_on_notice(mw_store_client *client, mw_store_notice_cb cb, void *arg) {
+  client->on_notice = cb;
+  client->on_notice_arg = arg;
+}
+
+void mw_store_notify(mw_store_client *client, mw_store_notice notice, mw_str id) {
+  if (client->store->engine->notify) client->store->engine->notify(client, notice, id);
+}
+
 int mw_store_write(mw_store_client *client, const mw_write *write, mw_write_cb cb, void *arg) {
   const mw_store *store = client->store;
   mw_write w = *write;

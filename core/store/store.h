@@ -71,6 +71,16 @@ void mw_store_detach(mw_store_client *client, void (*cb)(void *arg), void *arg);
 /** `cb` is called on this client's loop whenever the engine database comes up or goes away. One a client. */
 void mw_store_on_state(mw_store_client *client, void (*cb)(bool up, void *arg), void *arg);
 
+/** What another node, or this one, says to all: there is work that it has no room for; somebody wants something of an execution. */
+typedef enum mw_store_notice { MW_NOTICE_WORK, MW_NOTICE_CONTROL } mw_store_notice;
+typedef void (*mw_store_notice_cb)(mw_store_notice notice, mw_str id, void *arg);
+/** `cb` is called on this client's loop when a notice comes (PostgreSQL: NOTIFY; also this node's own), and with WORK when the database has come
+ *  back, since some may be lost. `id` is empty for WORK, and borrowed. One a client. */
+void mw_store_on_notice(mw_store_client *client, mw_store_notice_cb cb, void *arg);
+/** Says it to all nodes. Best effort: a notice may be lost, and who depends on it looks by itself now and then. WORK goes out at most twenty
+ *  times a second, the last one never suppressed. On SQLite there is one node, and this does nothing. */
+void mw_store_notify(mw_store_client *client, mw_store_notice notice, mw_str id);
+
 typedef struct mw_query_opts {
   mw_str sql; /**< One statement, `$1`… on both engines; copied. The statement's own placeholders say how many parameters
                    are read: too few are NULL, more are an error. */

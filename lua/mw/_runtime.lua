@@ -12,6 +12,7 @@ local M = {
   say = core.say,
   is_draining = core.is_draining,
   wake_engines = core.wake_engines,
+  tell_control = core.tell_control,
   now_us = core.now_us,
   mono = core.mono,
   uuid = core.uuid,

@@ -130,6 +130,9 @@ end
 --- Executions may be due at that time.
 function M.wake(due_us) require("mw.workflow").wake(due_us) end
 
+--- Somebody wants something of that execution.
+function M.control(id) require("mw.workflow.engine").control(id) end
+
 --- Another generation serves, or the worker drains: what would go on by itself ends.
 function M.unload() require("mw.redis").stop() end
 

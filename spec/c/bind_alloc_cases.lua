@@ -217,6 +217,8 @@ local cases = {
     must(C.store.open_database("further"))
     C.store.open_database("none" .. tag)
     must(C.store.query("further", "SELECT '" .. tag .. "'"))
+    C.store.notify()
+    C.store.notify("0192a5b4-3c2d-7e1f-8a9b-0c1d2e3f4a5b")
     return C.store.engine(), C.store.is_up(), C.store.epoch(), C.store.lease_left()
   end,
 

@@ -104,10 +104,10 @@ end
 --- True for a run of a group that waits for a slot, and not for its code.
 function M.is_in_line(run) return run.status == status.BLOCKED and run.group_key ~= nil and run.slot == 0 end
 
---- Its owner, on this worker or elsewhere, looks at the run's control now. After the commit.
+--- Its owner, on this node or another, looks at the run's control now. After the commit.
 function M.tell(id)
-  engine.control(id)
-  if runtime.tell_control then runtime.tell_control(id) end
+  runtime.tell_control(id)
+  store.notify(id)
 end
 
 local function outcome_of(run, is_changed)

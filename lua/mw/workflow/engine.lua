@@ -26,6 +26,7 @@ local store = require "mw.core.store"
 
 local M = {
   on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
+  on_paused = nil,      -- function(id), in a task: a run was paused here
   on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
 }
@@ -46,6 +47,7 @@ local next_due = math.huge   -- microseconds
 local parked                 -- token of the claim loop while it waits
 local woken = false
 local stored_bundles = {}
+local is_ours = false        -- what is to be claimed was said here, and not by another node
 local in_hand = {}           -- runs by id
 
 local function limit()
@@ -67,18 +69,21 @@ local function wake_loop()
   end
 end
 
---- Something is due at `due_us` (nil or 0: now).
+--- Something is due at `due_us` (nil or 0: now; -1: another node says so).
 function M.wake(due_us)
   due_us = due_us or 0
+  if due_us >= 0 then is_ours = true end
   if due_us < next_due then
     next_due = due_us
     wake_loop()
   end
 end
 
---- A run was stored for later: this worker claims it when it may, otherwise whoever is current.
+--- A run was stored for later: this worker claims it when it may, otherwise whoever is current, here or on another node.
 function M.note_due(due_us)
-  if not stopped and core.is_current() then M.wake(due_us) else runtime.wake_engines(due_us) end
+  if not stopped and core.is_current() then return M.wake(due_us) end
+  runtime.wake_engines(due_us)
+  if stopped then store.notify() end
 end
 
 local function cancel_children(id)
@@ -89,6 +94,16 @@ end
 --- A run was cancelled here: so are the children it said so of.
 function M.note_end(run)
   if M.on_cancelled and run.driver == imperative then pcall(spawn, cancel_children, "workflow children", nil, run.id) end
+end
+
+local function check_pause(id)
+  local ok, err = errors.pcall(M.on_paused, id)
+  if not ok then runtime.log("warn", "workflow", string.format("execution %s was paused, and whether it was resumed meanwhile is not known: %s", id, tostring(err))) end
+end
+
+--- A run was paused here, unless somebody has taken that back meanwhile.
+function M.note_paused(run)
+  if M.on_paused then pcall(spawn, check_pause, "workflow pause", nil, run.id) end
 end
 
 local function append_now(run, data, to, due_us, output, error_text, more)
@@ -148,6 +163,7 @@ local function hand_back(run, err)
     give_back(run, status.SLEEPING, now_us() + CODE_AWAY_US) -- not at once, or it would do nothing but fail
   end
   runtime.wake_engines(0)
+  store.notify()
   end_run(run)
 end
 
@@ -190,6 +206,7 @@ local function look(run)
   local row = rows and rows[1]
   local control = row and tonumber(row.control) or 0
   if row and control == 0 and run.control == R.PAUSE then run.control = false end -- taken back
+  if control == 0 and run.control == R.PAUSE then run.control = false end -- taken back before it came to it
   if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
   run.control, run.cancel_error = control, row.error
   return control
@@ -390,10 +407,12 @@ end
 -- Claims what is due while there is room; next_due says when to look again.
 local function claim_due()
   while true do
+    if next_due <= now_us() and next_due > 0 then is_ours = true end -- its time has come
     next_due = math.huge
     local free = (room or limit()) - active
     if free <= 0 then
-      backlog = true
+      if is_ours then store.notify() end -- another node may have room
+      is_ours, backlog = false, true
       return
     end
     local asked = math.min(free, CLAIM_BATCH)
@@ -422,9 +441,21 @@ local function wait_for_work(last_us)
   if err and err.code == "cancelled" then stopped = true end
 end
 
+-- In case what another node said was lost (store.notify is best effort).
+local function look_at_controls()
+  if store.engine() ~= "postgres" or next(in_hand) == nil then return end
+  local rows = store.query("engine", "SELECT id FROM {{schema}}.executions WHERE status = 2 AND control <> 0 LIMIT 1000")
+  for _, row in ipairs(rows or {}) do M.control(row.id) end
+end
+
+local function claim_and_look(looks)
+  claim_due()
+  if looks then look_at_controls() end
+end
+
 -- One round of claiming that fails is not the end of it.
-local function claim_safely()
-  local ok, err = errors.pcall(claim_due)
+local function claim_safely(looks)
+  local ok, err = errors.pcall(claim_and_look, looks)
   if ok then return end
   err = errors.from(err)
   if err.code == "cancelled" then error(err, 0) end
@@ -445,13 +476,15 @@ function M.start()
   if started then return end
   started = true
   core.on_fail(on_loop_end)
-  local last_us = -math.huge
+  local last_us, looked_us = -math.huge, now_us()
   while serves() do
     woken = false
     local now = now_us()
     if now >= next_due or now >= last_us + M.claim_every_us or now < last_us then
+      local looks = now >= looked_us + M.claim_every_us
+      if looks then looked_us = now end
       last_us = now
-      claim_safely()
+      claim_safely(looks)
     end
     wait_for_work(last_us)
   end

@@ -56,6 +56,7 @@ local function put(id, name, data, signal_id, actor)
   local ok, err = store.signal(id:lower(), name, data, signal_id, actor)
   if not ok then return nil, describe(err, id, name) end
   runtime.wake_engines(0)
+  runtime.tell_control(id:lower()) -- a branch of a run that goes on may wait for it
   return true
 end
 

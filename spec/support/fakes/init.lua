@@ -56,6 +56,7 @@ local function runtime_module(server)
     log = function(level, area, message) server.logs[#server.logs + 1] = { level = level, area = area, message = message } end,
     worker = function() return 0 end,
     generation = function() return 1 end,
+    tell_control = function(id) server.told[#server.told + 1] = id end,
     wake_engines = function(due_us) server.woken[#server.woken + 1] = due_us end,
     token_matches = function(token) return server.token ~= nil and server.token == token, server.token ~= nil end,
     is_draining = function() return false end,
@@ -96,7 +97,7 @@ end
 
 function M.server()
   local server = {
-    config = {}, logs = {}, woken = {}, random = 0.5, plugins = {}, status = { ready = true, reasons = {} },
+    config = {}, logs = {}, woken = {}, told = {}, random = 0.5, plugins = {}, status = { ready = true, reasons = {} },
     bundle = "bundle-1", bundles = {},
   }
   local saved = {}

@@ -16,6 +16,8 @@ local function new(task, before)
     epoch = before.epoch + 1, commits = 0, claims = 0,
   } or { rows = {}, journals = {}, order = {}, code = {}, keys = {}, mail = {}, commits = 0, claims = 0, epoch = 1 }
 
+  M.notices = {}
+
   local function error_of(code, message) return require("mw.errors").new(code, message or code) end
 
   local function durable(kind, fn, ...)
@@ -175,6 +177,9 @@ local function new(task, before)
     return 1
   end
   function M.take_late() return not M.late end
+
+  function M.notify(id) M.notices[#M.notices + 1] = id or "work" end
+  function M.engine() return "sqlite" end
 
   function M.lease_left() return math.huge end
   function M.journal(id) return durable("journal", function() return M.journals[id] end) end

@@ -1,0 +1,87 @@
+-- SPDX-License-Identifier: MIT
+-- Two nodes on one PostgreSQL: who has room takes the work at once, whoever was asked, and an operator's wish reaches the owner on the other node.
+
+local durable = require "support.durable"
+local server = require "support.server"
+
+local plugin = [==[
+  local mw = require "mw"
+  mw.workflow("work", { { name = "a", run = function(ctx)
+    mw.sleep(ctx.input and ctx.input.seconds or 0)
+    return mw.env.APP_NODE
+  end } })
+  mw.workflow("asks", function(ctx) return { answer = ctx:wait_for("go"), node = ctx:step("who", function() return mw.env.APP_NODE end) } end)
+]==]
+
+describe("two nodes", function()
+  local database = durable.databases()[2]
+  if database.missing then
+    it("are checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
+    return
+  end
+  local a, b
+
+  before_each(function()
+    local url = server.fresh_database(database.url)
+    local function node(name, concurrency)
+      return server.start {
+        plugins = { ["p.lua"] = plugin }, database = url, args = { "--workers", "1" }, env = { APP_NODE = name, MOONWATCH_WORKFLOW_CONCURRENCY = concurrency },
+      }
+    end
+    a, b = node("a", "1"), node("b", "100")
+  end)
+  after_each(function()
+    for _, s in ipairs { a, b } do
+      s:stop()
+      s:clean()
+    end
+  end)
+
+  local function start(s, workflow, input, query)
+    return s:post("/api/v1/executions" .. (query or ""), { json = { workflow = workflow, input = input } }).json()
+  end
+
+  it("share: what one has no room for, the other has within a moment", function()
+    local long = start(a, "work", { seconds = 20 })
+    for _ = 1, 5 do
+      local began = server.now()
+      local run = start(a, "work", nil, "?wait=10")
+      assert.equal("b", run.output)
+      assert.is_true(server.now() - began < 2, ("it took %.1f s"):format(server.now() - began))
+    end
+    a:post("/api/v1/executions/" .. long.id .. "/cancel", { json = {} })
+  end)
+
+  it("hear a signal that the other was given", function()
+    local id = start(b, "asks").id
+    b:wait(function() return b:get("/api/v1/executions/" .. id).json().status == "waiting" end, 10)
+    local long = start(a, "work", { seconds = 20 })
+    local began = server.now()
+    a:post("/api/v1/executions/" .. id .. "/signals/go", { json = { yes = true } })
+    local run = a:get("/api/v1/executions/" .. id .. "?wait=10").json()
+    assert.same({ answer = { yes = true }, node = "b" }, run.output)
+    assert.is_true(server.now() - began < 2, ("it took %.1f s"):format(server.now() - began))
+    a:post("/api/v1/executions/" .. long.id .. "/cancel", { json = {} })
+  end)
+
+  it("cancel what the other is at work at", function()
+    local id = start(b, "work", { seconds = 30 }).id
+    b:wait(function() return b:get("/api/v1/executions/" .. id).json().status == "running" end, 10)
+    local began = server.now()
+    a:post("/api/v1/executions/" .. id .. "/cancel", { json = { reason = "enough" } })
+    local run = a:get("/api/v1/executions/" .. id .. "?wait=10").json()
+    assert.equal("cancelled", run.status)
+    assert.matches("enough", run.error.message)
+    assert.is_true(server.now() - began < 2, ("it took %.1f s"):format(server.now() - began))
+  end)
+
+  it("take over at once what a draining one hands back", function()
+    local id = start(b, "work", { seconds = 1 }).id
+    local waiting = {}
+    for i = 1, 3 do waiting[i] = start(a, "work", { seconds = 0.2 }).id end
+    a:stop()
+    for _, one in ipairs(waiting) do assert.equal("completed", b:get("/api/v1/executions/" .. one .. "?wait=10").json().status) end
+    assert.equal("completed", b:get("/api/v1/executions/" .. id .. "?wait=10").json().status)
+    a = b
+  end)
+end)
