@@ -17,6 +17,7 @@ const mw_command *const mw_commands[] = {
     &mw_command_reload,
     &mw_command_trigger,
     &mw_command_runs,
+    &mw_command_workflows,
     &mw_command_cron,
     &mw_command_keys,
     &mw_command_login,

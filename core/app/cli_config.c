@@ -21,6 +21,7 @@ int mw_cli_try_config(const mw_cli *cli, mw_config *conf, mw_err *err) {
   if (rc) return rc;
   if (mw_cli_has(cli, "no-supervisor"))
     mw_config_set(conf, &mw_config_options[MW_CONFIG_supervisor], MW_STR("false"), "--no-supervisor", NULL);
+  if (mw_cli_has(cli, "paused")) mw_config_set(conf, &mw_config_options[MW_CONFIG_paused], MW_STR("true"), "--paused", NULL);
   if (mw_cli_has(cli, "json") && (cli->command == &mw_command_serve || cli->command == &mw_command_upgrade))
     mw_config_set(conf, &mw_config_options[MW_CONFIG_log_format], MW_STR("json"), "--json", NULL);
   mw_serve_configure_log(conf);

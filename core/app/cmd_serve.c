@@ -65,6 +65,7 @@ static int run_serve(mw_cli *cli) {
 
 const mw_cli_flag mw_serve_flags[] = {
     {"json", NULL, "Log lines of JSON, as log.format = \"json\" does"},
+    {"paused", NULL, "Take and store executions, and run none until `moonwatch workflows resume --all`"},
     {"no-supervisor", NULL, "Serve in this process; for orchestrators that restart it themselves"},
     {NULL, NULL, NULL},
 };

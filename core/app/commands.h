@@ -15,6 +15,7 @@ extern const mw_command mw_command_check;
 extern const mw_command mw_command_reload;
 extern const mw_command mw_command_trigger;
 extern const mw_command mw_command_runs;
+extern const mw_command mw_command_workflows;
 extern const mw_command mw_command_cron;
 extern const mw_command mw_command_keys;
 extern const mw_command mw_command_login;

@@ -84,6 +84,8 @@ typedef enum mw_config_kind {
     "Further databases for mw.db(name): { reports = \"postgres://…\", cache = \"sqlite:cache.db\" }")                             \
   X(workers, "workers", INT, "0", 0, 64, NULL, "workers", "N", false, "Worker threads; 0: one a core")                            \
   X(token, "token", STR, "", 0, 0, "SIDECAR_TOKEN", "token", "TOKEN", true, "Key for the API; needed to listen beyond loopback")  \
+  X(paused, "paused", BOOL, "false", 0, 0, NULL, NULL, NULL, false,                                                               \
+    "Start with everything paused: executions are stored, none runs until it is resumed")                                         \
   X(supervisor, "supervisor", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Run the server under a supervisor that restarts it")  \
   X(watch, "watch", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Reload when a file in the plugins folder changes")              \
   X(drain_timeout, "drain_timeout", DURATION, "20s", 0, 3600000, NULL, NULL, NULL, false,                                         \

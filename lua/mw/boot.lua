@@ -124,6 +124,7 @@ function M.start()
   if runtime.worker() == 0 then require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron") end
   local engine = require "mw.workflow.engine"
   engine.on_cancelled, engine.on_paused = require("mw.runs.cancel").children, require("mw.runs.actions").check_pause
+  engine.read_pauses = require("mw.runs.pauses").start
   require("mw.workflow").start()
 end
 

@@ -111,6 +111,7 @@ local cases = {
     r.status()
     r.is_draining()
     r.wake_engines(1)
+    r.tell_control("0192a5b4-3c2d-7e1f-8a9b-0c1d2e3f4a5b")
     r.files()
     pcall(r.read, tag)
   end,

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 
---- Executions and workflows: GET and POST /api/v1/executions, GET /api/v1/executions/{id} and …/journal, GET /api/v1/workflows.
+--- Executions: GET and POST /api/v1/executions, GET /api/v1/executions/{id} and …/journal.
 --
 -- Lists are newest first. `total` is exact up to 10,000; beyond that it is an estimate and `total_is` says so. `next` is the cursor of
 -- the next page, null on the last. What one looks like: lua/mw/runs/show.lua; filters: lua/mw/runs/filter.lua.
@@ -9,7 +9,6 @@ local errors = require "mw.errors"
 local filter = require "mw.runs.filter"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
-local registry = require "mw._registry"
 local show = require "mw.runs.show"
 local sidecar = require "mw.api.sidecar"
 local status = require "mw.workflow.status"
@@ -103,21 +102,6 @@ local function create(req, res, args)
   res:status(202):json { id = id, created = created, status = row and status.name(tonumber(row.status)) or NULL }
 end
 
--- ---- workflows ----
-
-local function workflow_of(def)
-  local list_of_steps = json.array {}
-  for i, step in ipairs(def.steps or {}) do list_of_steps[i] = { name = step.name, kind = step.kind, retries = step.retries, timeout = step.timeout } end
-  return { name = def.name, form = def.form, steps = list_of_steps, plugin = def.plugin, where = def.where, bundle = def.bundle }
-end
-
-local function workflows(_, res)
-  local items = json.array {}
-  for _, def in pairs(registry.workflows) do items[#items + 1] = workflow_of(def) end
-  table.sort(items, function(a, b) return a.name < b.name end)
-  res:json { items = items, next = NULL, total = #items }
-end
-
 -- ---- documents ----
 
 local text, moment, anything = { type = "string" }, { type = { "string", "null" }, format = "date-time" }, {}
@@ -200,11 +184,6 @@ local journal_doc = {
   responses = { ["200"] = { "A page; next is the number to go on after", list_schema { type = "object" } }, ["404"] = { "There is none", "problem" } },
 }
 
-local workflows_doc = {
-  summary = "The workflows that plugins declare", tag = "workflows",
-  responses = { ["200"] = { "All of them", list_schema { type = "object" } } },
-}
-
 M.endpoints = {
   { method = "GET", pattern = "/api/v1/executions", access = "key", scope = "executions:read", handler = list, doc = list_doc },
   { method = "POST", pattern = "/api/v1/executions", access = "key", scope = "trigger", handler = create, doc = create_doc },
@@ -212,7 +191,6 @@ M.endpoints = {
   {
     method = "GET", pattern = "/api/v1/executions/:id/journal", access = "key", scope = "executions:read", handler = get_journal, doc = journal_doc,
   },
-  { method = "GET", pattern = "/api/v1/workflows", access = "key", scope = "plugins:read", handler = workflows, doc = workflows_doc },
 }
 
 return M

@@ -22,11 +22,12 @@ local sidecar = require "mw.api.sidecar"
 local signals = require "mw.api.signals"
 local surface = require "mw.api.surface"
 local system = require "mw.api.system"
+local workflows = require "mw.api.workflows"
 
 local M = {}
 
 local all = {}
-for _, list in ipairs { sidecar.endpoints, executions.endpoints, execution_actions.endpoints, histories.endpoints, signals.endpoints, cron.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
+for _, list in ipairs { sidecar.endpoints, executions.endpoints, execution_actions.endpoints, histories.endpoints, signals.endpoints, cron.endpoints, workflows.endpoints, system.endpoints, system.probes, keys.endpoints, login.endpoints, ops.endpoints } do
   for _, endpoint in ipairs(list) do all[#all + 1] = endpoint end
 end
 all[#all + 1] = openapi.endpoint(all)

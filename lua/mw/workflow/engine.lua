@@ -25,6 +25,7 @@ local status = require "mw.workflow.status"
 local store = require "mw.core.store"
 
 local M = {
+  read_pauses = nil,    -- function(), in a task: calls set_paused with what the database says (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run was paused here
   on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
@@ -42,11 +43,13 @@ local now_us, spawn = runtime.now_us, core.spawn
 
 local active, room = 0, nil
 local stopped, started = false, false
+local takes = false          -- starts begin here: it is known what is paused
 local backlog = false        -- runs are stored as queued that had no room here
 local next_due = math.huge   -- microseconds
 local parked                 -- token of the claim loop while it waits
 local woken = false
 local stored_bundles = {}
+local paused, has_pauses = {}, false
 local is_ours = false        -- what is to be claimed was said here, and not by another node
 local in_hand = {}           -- runs by id
 
@@ -56,6 +59,14 @@ local function limit()
 end
 
 function M.is_stopped() return stopped end
+
+--- Names of paused workflows as keys, "*" for all of them (mw.runs.pauses).
+function M.set_paused(names)
+  paused, has_pauses = names, next(names) ~= nil
+end
+
+--- Whether runs of that workflow shall begin nothing.
+function M.is_paused(workflow) return has_pauses and (paused["*"] or paused[workflow]) or false end
 
 --- Runs in hand, and how many there may be.
 function M.load() return active, room or limit() end
@@ -94,6 +105,17 @@ end
 --- A run was cancelled here: so are the children it said so of.
 function M.note_end(run)
   if M.on_cancelled and run.driver == imperative then pcall(spawn, cancel_children, "workflow children", nil, run.id) end
+end
+
+local function read_pauses()
+  local ok, err = errors.pcall(M.read_pauses)
+  if not ok and errors.from(err).code ~= "cancelled" then
+    runtime.log("warn", "workflow", "which workflows are paused could not be read: " .. tostring(err))
+  end
+end
+
+local function load_pauses()
+  if M.read_pauses then pcall(spawn, read_pauses, "workflow pauses", nil) end
 end
 
 local function check_pause(id)
@@ -223,8 +245,10 @@ local function look_again(run)
   if (run.phase == "step" or run.phase == "wait") and run.handle then run.handle:cancel("cancelled", "the execution is cancelled") end
 end
 
---- Somebody changed the run's `control`, or sent it a signal: its owner looks. A run that is not in hand here is no matter of ours.
+--- Somebody changed the run's `control`, or sent it a signal: its owner looks. A run that is not in hand here is no matter of ours. "*": somebody
+--- paused a workflow, or took that back.
 function M.control(id)
+  if id == "*" then return load_pauses() end
   local run = in_hand[id]
   if not run or run.ended_here then return end
   run.look = true
@@ -373,7 +397,8 @@ function M.create(def, request)
   local ok, err = store_bundle(def.bundle)
   if not ok then return nil, err end
   local more = request.more
-  if not started or stopped or active >= (room or limit()) or request.due_us or (more and more.group) or not core.is_current() then
+  if not takes or stopped or active >= (room or limit()) or request.due_us or (more and more.group) or not core.is_current()
+    or (has_pauses and M.is_paused(def.name)) then
     return create_queued(def, request)
   end
   active = active + 1
@@ -443,7 +468,9 @@ end
 
 -- In case what another node said was lost (store.notify is best effort).
 local function look_at_controls()
-  if store.engine() ~= "postgres" or next(in_hand) == nil then return end
+  if store.engine() ~= "postgres" then return end
+  load_pauses()
+  if next(in_hand) == nil then return end
   local rows = store.query("engine", "SELECT id FROM {{schema}}.executions WHERE status = 2 AND control <> 0 LIMIT 1000")
   for _, row in ipairs(rows or {}) do M.control(row.id) end
 end
@@ -464,7 +491,7 @@ local function claim_safely(looks)
 end
 
 local function on_loop_end(_, err)
-  started, parked = false, nil
+  started, takes, parked = false, false, nil
   if not serves() then return end
   runtime.log("error", "workflow", "the claim loop ended and is started again: " .. errors.from(err).message)
   next_due = now_us() + STORE_AWAY_US
@@ -476,6 +503,8 @@ function M.start()
   if started then return end
   started = true
   core.on_fail(on_loop_end)
+  if M.read_pauses then read_pauses() end
+  takes = true
   local last_us, looked_us = -math.huge, now_us()
   while serves() do
     woken = false

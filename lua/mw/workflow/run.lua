@@ -192,7 +192,8 @@ local commit = M.commit
 --- True when nothing more may begin here: a newer generation serves, the server drains, or the node's lease may run out (fencing
 --- protects writes, not what a step does outside).
 function M.must_yield(run)
-  return run.control or not is_current() or run.engine.is_stopped() or lease_left() <= 0
+  local engine = run.engine
+  return run.control or not is_current() or engine.is_stopped() or engine.is_paused(run.workflow) or lease_left() <= 0
 end
 
 --- What an operator's wish makes of the run: status, error. Undoing is imperative.lua's.

@@ -17,6 +17,7 @@ local function new(task, before)
   } or { rows = {}, journals = {}, order = {}, code = {}, keys = {}, mail = {}, commits = 0, claims = 0, epoch = 1 }
 
   M.notices = {}
+  M.on_query = function() return {} end -- for other SQL: the rows
 
   local function error_of(code, message) return require("mw.errors").new(code, message or code) end
 
