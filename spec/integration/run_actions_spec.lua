@@ -25,6 +25,13 @@ local plugin = [==[
       b = function(ctx) return ctx:call("slow", nil, { name = "kept", on_cancel = "leave" }) end,
     }
   end)
+  mw.workflow("spreads", function(ctx)
+    return ctx:all {
+      a = function(ctx) return ctx:step("risky", when "luck", { retries = 0 }) end,
+      b = function(ctx) ctx:step("safe", when "always") return ctx:call("fails", nil, { name = "child" }) end,
+      c = function(ctx) ctx:step("safe", when "always") ctx:sleep("20ms") return ctx:step("late", when "always") end,
+    }
+  end)
   mw.workflow("undoes", function(ctx)
     ctx:step("book", function() return 7 end, { undo = function(c, result) mw.kv.set("undone " .. c.id, result) end })
     ctx:wait_for("go")
@@ -170,6 +177,14 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
       assert.matches('"R":%["second",%d+,"local"%]', db.run("SELECT data FROM JOURNAL WHERE execution = ID('" .. id .. "')"))
       refused(409, "is completed", id, "retry")
       assert.equal("execution.retried|local", notes(id))
+    end)
+
+    on("retries the branches that failed, and not what others did beside them", function()
+      local id = start("spreads", "failed")
+      luck()
+      act(id, "retry")
+      reach(id, "completed")
+      assert.same({ 1, 2, 1 }, { calls(id, "all:b/safe"), calls(id, "all:a/risky"), calls(id, "all:c/late") })
     end)
 
     on("clears what a run that ended had, when it goes on", function()

@@ -93,26 +93,51 @@ local function check_step(run, state, step)
     { hint = near and string.format("did you mean %q?", near) or "GET /api/v1/executions/{id} shows its steps; from: \"\" begins at the start" })
 end
 
+local function decoded(text)
+  local value = text and json.decode(text)
+  return type(value) == "table" and value or {}
+end
+
 -- The step to go on from when none is named: the one that the run failed with. nil: nothing is to be forgotten.
 local function failed_step(run, state)
   if state.undo then return "" end -- what had finished is undone
-  local err = run.error and json.decode(run.error)
-  local named = type(err) == "table" and err.step
-  if named and state.steps[named] and not state.steps[named].done then return named end
-  local last = state.order[#state.order]
+  local err, order = decoded(run.error), state.order
+  local named = err.step and state.steps[err.step]
+  if named and not named.done then return named.name end
+  for i = #order, 1, -1 do -- in a branch others may have come after it
+    if order[i].failed and err.message ~= nil and decoded(order[i].error).message == err.message then return order[i].name end
+  end
+  local last = order[#order]
   return last and last.failed and last.name or nil
+end
+
+-- The group that a scope belongs to: "all" of "all:left".
+local function group_of(scope) return scope:match("^(.*):[^:/]*$") end
+
+-- With a step of a branch those that branches beside it failed with.
+local function with_siblings(state, step)
+  local op, names = state.steps[step], { step }
+  local group = op and group_of(op.scope or "")
+  for _, other in ipairs(group and state.order or {}) do
+    local scope = state.scopes[other.scope]
+    if other ~= op and other.failed and scope[#scope] == other and group_of(other.scope) == group then names[#names + 1] = other.name end
+  end
+  return names
 end
 
 local ended = { [status.FAILED] = true, [status.CANCELLED] = true, [status.STUCK] = true, [status.BLOCKED] = true }
 
 local function begin_again(tx, run, who, step)
-  local state = past.fold(tx, run.id)
-  if step then check_step(run, state, step) else step = failed_step(run, state) end
-  change.update(tx, run, change.ready(run))
+  local state, steps = past.fold(tx, run.id), { step }
   if step then
-    past.forget_outcomes(tx, run)
-    past.add(tx, run, journal.reset(step, past.now(run, state), who.actor))
+    check_step(run, state, step)
+  else
+    step = failed_step(run, state)
+    if step then steps = with_siblings(state, step) end
   end
+  change.update(tx, run, change.ready(run))
+  if step then past.forget_outcomes(tx, run) end
+  for _, name in ipairs(steps) do past.add(tx, run, journal.reset(name, past.now(run, state), who.actor)) end
   return step or true
 end
 
