@@ -8,6 +8,7 @@
 --   mw.transaction(function(tx)
 --     tx:query("UPDATE accounts SET cents = cents - $1 WHERE id = $2", { 100, from })
 --     tx:query("UPDATE accounts SET cents = cents + $1 WHERE id = $2", { 100, to })
+--     tx:trigger("notify", { account = to })                                             -- a run that exists only if the rows do
 --   end)                                                                                 -- commits; an error rolls back and is raised again
 --
 -- Parameters are `$1`, `$2` … on both engines; the statement says how many are read, so a missing one is NULL. Values: text, numbers,
@@ -75,6 +76,7 @@ Tx.__index = Tx
 Tx.__metatable = "mw.tx"
 
 local handles = setmetatable({}, { __mode = "k" })
+local starts = setmetatable({}, { __mode = "k" }) -- ids that tx:trigger made
 
 local function handle_of(tx, what)
   local handle = handles[tx]
@@ -102,6 +104,20 @@ function Tx:one(sql, params, opts)
   return first(errors.check(handle_of(self, "tx:one"):query(sql, params, timeout)))
 end
 
+--- `mw.trigger` that holds only if the transaction commits: the run begins right after.
+---@param name string
+---@param input? any JSON
+---@param opts? { id?: string, group?: string, delay?: mw.Duration, at?: number, priority?: integer, tags?: string[] }
+---@return { id: string }
+function Tx:trigger(name, input, opts)
+  local handle = handle_of(self, "tx:trigger")
+  if rawget(self, "db") then errors.throw("invalid", "tx:trigger works in mw.transaction, on the application's own database") end
+  local started = require("mw.workflow.outbox").add(function(sql, params) return (errors.check(handle:query(sql, params))) end, name, input, opts)
+  local list = starts[self] or {}
+  starts[self], list[#list + 1] = list, started.id
+  return started
+end
+
 local function packed(...) return { n = select("#", ...), ... } end
 
 local function transaction_on(db, what, tx, fn, opts)
@@ -117,6 +133,7 @@ local function transaction_on(db, what, tx, fn, opts)
     error(result[2], 0)
   end
   errors.check(handle:finish(true))
+  if starts[tx] then require("mw.workflow.outbox").flush(starts[tx]) end
   return unpack(result, 2, result.n)
 end
 

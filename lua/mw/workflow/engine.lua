@@ -142,12 +142,15 @@ local function put_up(run)
   R.release(run, nil, now_us() + CODE_AWAY_US)
 end
 
+local function forget_results(id) require("mw.workflow.transaction").forget(id) end
+
 local function end_run(run)
   if not (run.settled or run.ended_here) then put_up(run) end
   if run.ended_here then return end
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
   if run.control == R.PAUSE and M.on_paused then pcall(spawn, M.on_paused, "workflow pause", nil, run.id) end
+  if run.has_results and run.settled == "final" then pcall(spawn, errors.pcall, "workflow results", nil, forget_results, run.id) end
   if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1
   if backlog and not stopped then

@@ -3,6 +3,7 @@
 --- The entries of a workflow in list form. Each is one of
 --
 --   { name = "charge", run = function(ctx) … end, undo = function(ctx, result) … end, retries =, timeout =, … }    a step
+--   { name = "book", transaction = true, run = function(ctx, tx) … end }     a step whose SQL and result commit together (transaction.lua)
 --   { name = "ship", http = { url = … }, callback_timeout = "2h", retries = … }      a step that another service owns (http.lua)
 --   { sleep = "3d" }                            or a number of seconds, or function(ctx) that says how long
 --   { wait_for = "approved", timeout = "7d", form = {…} }
@@ -26,7 +27,7 @@ local M = {}
 
 local MAX_ENTRIES = 1000
 
-local step_options = policy.with(policy.step_options, { name = "string", run = "callable", when = "callable" })
+local step_options = policy.with(policy.step_options, { name = "string", run = "callable", transaction = "boolean", when = "callable" })
 local kinds = {
   run = step_options,
   http = policy.with(step_options, { http = "table", callback_timeout = "duration" }),
@@ -163,7 +164,10 @@ local function options_of(entry)
   }
 end
 
-function drive.run(ctx, step) return ctx:step(step.name, step.run, options_of(step.entry)) end
+function drive.run(ctx, step)
+  if step.entry.transaction then return ctx:transaction(step.name, step.run, options_of(step.entry)) end
+  return ctx:step(step.name, step.run, options_of(step.entry))
+end
 
 function drive.http(ctx, step) return ctx:http(step.name, step.entry.http, options_of(step.entry)) end
 
@@ -214,7 +218,7 @@ function run_list(ctx, steps)
   return output
 end
 
-local function is_plain(step) return step.kind == "run" and not step.when and not step.entry.undo end
+local function is_plain(step) return step.kind == "run" and not (step.when or step.entry.undo or step.entry.transaction) end
 
 --- How a list is driven: a body for imperative.lua, or nil when list.lua can.
 function M.body(workflow)
@@ -236,6 +240,7 @@ end
 ---@field trigger? string
 ---@field input? any
 ---@field all? mw.Step[]
+---@field transaction? boolean run gets a transaction as its second argument
 ---@field when? fun(ctx: mw.Context): boolean?
 
 return M

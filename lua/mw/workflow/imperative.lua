@@ -32,6 +32,7 @@ local runtime = require "mw._runtime"
 local S = require "mw.workflow.strand"
 local status = require "mw.workflow.status"
 local step = require "mw.workflow.step"
+local transaction = require "mw.workflow.transaction"
 local trigger = require "mw.workflow.trigger"
 local undo = require "mw.workflow.undo"
 local validate = require "mw.validate"
@@ -114,6 +115,23 @@ local function do_http(strand, name, request, opts, callback_timeout)
   local ok, value, text = step.run(strand, made, known)
   undo.note(strand, key, made, known, ok, text)
   return done(strand, key, ok, value)
+end
+
+local function do_transaction(strand, name, fn, opts)
+  strand.root.has_results = true
+  return do_step(strand, name, transaction.attempt(fn), opts)
+end
+
+--- A step whose SQL, in the application's database, and whose result commit together: exactly once.
+---@param name string
+---@param fn fun(ctx: mw.StepContext, tx: mw.Tx): any
+---@param opts? mw.StepOptions
+---@return any
+function methods.transaction(ctx, name, fn, opts)
+  local strand = strand_of(ctx, "transaction")
+  policy.check_name("ctx:transaction", name)
+  validate.arg("ctx:transaction", 2, "fn", fn, "function")
+  return operate(strand, do_transaction, name, fn, opts)
 end
 
 ---@class mw.HttpStep

@@ -50,7 +50,7 @@ end
 -- What is not a plain run: store.create's `more`, without the slots.
 local function more_of(def, opts)
   local group = opts.group or (def.concurrency and "*")
-  if not (group or opts.priority or opts.tags or opts.parent) then return nil end
+  if not (group or opts.priority or opts.tags or opts.parent or opts.child_id) then return nil end
   return {
     group = group or nil, slots = group and (def.concurrency or UNLIMITED) or nil, priority = opts.priority, tags = opts.tags,
     parent = opts.parent, parent_key = opts.parent_key, id = opts.child_id,
@@ -58,7 +58,7 @@ local function more_of(def, opts)
 end
 
 --- For lua/mw: `input_text` is JSON or nil. opts: id, key (Idempotency-Key), app; group priority tags due_us as trigger.check gives them; of
---- a child: child_id parent parent_key. Returns id, created or nil, err.
+--- a child: child_id (its id, made before) parent parent_key. Returns id, created or nil, err.
 function M.create(name, input_text, opts)
   local def = registry.workflows[name]
   if not def then return nil, unknown(name) end
