@@ -49,7 +49,7 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
     local s, db
     setup(function()
       if engine.url == false then return end
-      s = server.start { plugins = { ["p.lua"] = plugin }, database = engine.url and server.fresh_database(engine.url) or nil, args = { "--workers", "1" } }
+      s = server.start { plugins = { ["p.lua"] = plugin }, database = engine.url and server.fresh_database(engine.url) or nil, args = { "--workers", "2" } }
       db = engine_db.of(s)
       s:post("/set/always", { json = {} })
     end)

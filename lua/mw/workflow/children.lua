@@ -93,9 +93,10 @@ local function call(strand, key, known, name, input_text, opts)
   if not id then return ended(strand, key, nil, "failed", nil, R.error_text(err)) end
   local signal = waits.signal(strand, "$child:" .. key, math.huge)
   local what = json.decode(signal.data, RAW)
-  if what.status == "cancelled" then -- with its parent, it may be
-    strand.root.engine.look(strand.root)
-    S.boundary(strand)
+  local run = strand.root
+  if what.status == "cancelled" and not (run.frozen or run.ending) then -- with its parent, it may be
+    run.engine.look(run)
+    if not (run.frozen or run.ending) then S.boundary(strand) end
   end
   local output, error_text = text_of(what.output), text_of(what.error)
   if output == "null" then output = nil end
