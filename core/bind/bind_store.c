@@ -156,6 +156,14 @@ static int l_engine(lua_State *L) {
   return 1;
 }
 
+// The schema of our tables, when a transaction on the application database can reach them; else nil.
+static int l_app_schema(lua_State *L) {
+  mw_store *store = store_of(L);
+  if (!mw_store_shares_database(store)) return 0;
+  lua_pushstring(L, mw_store_schema(store));
+  return 1;
+}
+
 static int l_epoch(lua_State *L) {
   lua_pushnumber(L, (lua_Number)mw_store_epoch(store_of(L)));
   return 1;
@@ -218,7 +226,7 @@ static const luaL_Reg functions[] = {
     {"query", l_query},       {"begin", mw_store_l_begin}, {"put_code", l_put_code}, {"get_code", l_get_code},
     {"get", l_get},           {"journal", l_journal},      {"engine", l_engine},     {"notify", l_notify},     {"add_change", l_add_change},
     {"is_up", l_is_up},       {"epoch", l_epoch},          {"lease_left", l_lease_left}, {"is_open", l_is_open},
-    {"open_database", l_open_database}, {NULL, NULL},
+    {"open_database", l_open_database}, {"app_schema", l_app_schema}, {NULL, NULL},
 };
 
 static int open_module(lua_State *L) {

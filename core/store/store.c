@@ -125,6 +125,10 @@ mw_store *mw_store_client_store(const mw_store_client *client) { return client->
 
 const char *mw_store_schema(const mw_store *store) { return store->database_url ? store->schema : ""; }
 
+bool mw_store_shares_database(const mw_store *store) {
+  return store->database_url && store->app_url && !strcmp(store->database_url, store->app_url);
+}
+
 const char *mw_store_engine(const mw_store *store) { return store->engine->name; }
 bool mw_store_is_up(const mw_store *store) { return store->engine->is_up(store); }
 void mw_store_why_down(const mw_store *store, char *text, size_t size) { store->engine->why_down(store, text, size); }

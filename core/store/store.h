@@ -55,6 +55,8 @@ void mw_store_close(mw_store *store);
 const char *mw_store_engine(const mw_store *store);
 /** The PostgreSQL schema of our tables; "" on SQLite. Thread-safe. */
 const char *mw_store_schema(const mw_store *store);
+/** True when ENGINE and APP are the same PostgreSQL database, so that one transaction can touch both. Thread-safe. */
+bool mw_store_shares_database(const mw_store *store);
 /** True when the engine database answers. Thread-safe. */
 bool mw_store_is_up(const mw_store *store);
 /** Why it is not up; copies at most `size` bytes. Thread-safe. */

@@ -115,19 +115,24 @@ local function welcome()
   if not ok and err then runtime.log("warn", "access", "no login link could be made: " .. err.message) end
 end
 
+-- What transactions of the application left for later.
+local function look_around()
+  require("mw.workflow.outbox").look()
+  require("mw.workflow.transaction").sweep()
+end
+
 --- The generation serves on this worker and the store is ready: starts the workflow engine, and on the first worker the cron jobs.
 function M.start()
   if runtime.worker() == 0 then
     require("mw.core.task").spawn(note_generation, "change log")
     require("mw.core.task").spawn(welcome, "login link")
   end
-  if runtime.worker() == 0 then
-    require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron")
-    require("mw.core.task").spawn(require("mw.workflow.outbox").start, "outbox")
-  end
+  if runtime.worker() == 0 then require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron") end
   local engine = require "mw.workflow.engine"
   engine.on_cancelled, engine.on_paused = require("mw.runs.cancel").children, require("mw.runs.actions").check_pause
   engine.read_pauses = require("mw.runs.pauses").start
+  engine.on_look = look_around
+  if runtime.worker() == 0 then require("mw.core.task").spawn(look_around, "workflow outbox") end
   require("mw.workflow").start()
 end
 
@@ -138,14 +143,10 @@ function M.wake(due_us) require("mw.workflow").wake(due_us) end
 function M.control(id) require("mw.workflow.engine").control(id) end
 
 --- Another generation serves, or the worker drains: what would go on by itself ends.
-function M.unload()
-  require("mw.redis").stop()
-  require("mw.workflow.outbox").stop()
-end
+function M.unload() require("mw.redis").stop() end
 
 --- The worker drains.
 function M.stop()
-  require("mw.workflow.outbox").stop()
   require("mw.cron.scheduler").stop()
   require("mw.workflow").stop()
 end

@@ -150,6 +150,7 @@ local cases = {
     local rows = must(C.store.query("app", "SELECT a, b, 1.5 AS c, NULL AS d FROM t WHERE a = $1 UNION ALL SELECT '" .. tag .. "', 9007199254740993, 'x', 'y'", { tag }))
     assert(#rows >= 2)
     C.store.query("app", "SELECT nonsense" .. tag)
+    assert(C.store.app_schema() == nil)
   end,
   function(tag)
     local tx = must(C.store.begin("app", 5))

@@ -82,6 +82,33 @@ describe("moonwatch test", function()
     assert.matches("attempt 1 interrupted\n    attempt 2 failed: attempt to perform arithmetic on a nil value", text, 1, true)
   end)
 
+  it("crashes a workflow with transactions everywhere, and its SQL happens once", function()
+    posix.write_file(dir .. "/plugins/pay.lua", [[local mw = require "mw"
+      mw.workflow("ship", function(ctx, input) return ctx:step("go", function() return input end) end)
+      mw.workflow("pay", function(ctx)
+        ctx:transaction("take", function(s, tx)
+          tx:query("CREATE TABLE IF NOT EXISTS payments (run text)")
+          tx:query("INSERT INTO payments VALUES ($1)", { s.id })
+          tx:trigger("ship", 5)
+        end)
+        return ctx:step("count", function() return mw.one("SELECT count(*) AS n FROM payments").n end)
+      end)]])
+    spec [[it("survives", function()
+      testing.load("plugins/pay.lua"):crash_at_each_step("pay", nil, { check = function(run, app)
+        app:settle()
+        assert.equal(1, run.output)
+        local shipped = {}
+        for _, one in ipairs(app.triggered) do shipped[one.name == "ship" and one.id or "pay"] = true end
+        local count = 0
+        for _ in pairs(shipped) do count = count + 1 end
+        assert.equal(2, count)
+      end })
+    end)]]
+    local code, text = run()
+    assert.equal(0, code, text)
+    assert.matches("1 success", text, 1, true)
+  end)
+
   describe("with recordings", function()
     local upstream
     setup(function()

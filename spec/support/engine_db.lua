@@ -5,6 +5,9 @@
 --   db.run("SELECT name, data FROM SIGNALS WHERE execution = ID('0192…')")      -- rows as text: columns joined by |, one a line
 --   db.run("UPDATE EXECUTIONS SET status = 4 WHERE …")
 --
+--   db.app("SELECT count(*) FROM payments")                    -- the application's database
+--   local release = db.hold("journal")                         -- until release() nothing can be written there
+--
 -- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES; ID('…') for an id as
 -- the engine keeps it.
 
@@ -72,6 +75,25 @@ local function run_sqlite(path, sql)
   return table.concat(lines, "\n")
 end
 
+local function hold_postgres(url, sql)
+  local C = ffi.load "libpq.so.5"
+  local conn = C.PQconnectdb(url)
+  C.PQclear(C.PQexec(conn, sql))
+  return function() C.PQfinish(conn) end
+end
+
+local function hold_sqlite(path)
+  local C = ffi.C
+  local db, stmt = ffi.new("void *[1]"), ffi.new("void *[1]")
+  assert(C.sqlite3_open_v2(path, db, 2, nil) == 0, "open " .. path)
+  C.sqlite3_busy_timeout(db[0], 5000)
+  assert(C.sqlite3_prepare_v2(db[0], "BEGIN IMMEDIATE", -1, stmt, nil) == 0)
+  local code = C.sqlite3_step(stmt[0])
+  C.sqlite3_finalize(stmt[0])
+  assert(code == 101, "BEGIN IMMEDIATE: " .. code)
+  return function() C.sqlite3_close(db[0]) end
+end
+
 function M.of(s)
   local url = s.opts.database
   local function prepare(sql)
@@ -90,6 +112,15 @@ function M.of(s)
   end
   ---The only value, as text.
   db.value = db.run
+  function db.app(sql)
+    if url then return run_postgres(url, sql) end
+    return run_sqlite(s.data .. "/app.db", sql)
+  end
+  ---Keeps others from writing to a table of the schema (SQLite: to the file). Returns what ends that.
+  function db.hold(name)
+    if url then return hold_postgres(url, "BEGIN; LOCK TABLE moonwatch." .. name .. " IN EXCLUSIVE MODE") end
+    return hold_sqlite(s.data .. "/moonwatch.db")
+  end
   return db
 end
 

@@ -76,7 +76,7 @@ Tx.__index = Tx
 Tx.__metatable = "mw.tx"
 
 local handles = setmetatable({}, { __mode = "k" })
-local starts = setmetatable({}, { __mode = "k" }) -- ids that tx:trigger made
+local outboxes = setmetatable({}, { __mode = "k" }) -- runs that begin when it commits; none on further databases
 
 local function handle_of(tx, what)
   local handle = handles[tx]
@@ -104,18 +104,19 @@ function Tx:one(sql, params, opts)
   return first(errors.check(handle_of(self, "tx:one"):query(sql, params, timeout)))
 end
 
---- `mw.trigger` that holds only if the transaction commits: the run begins right after.
+--- Starts a workflow if the transaction commits, and not otherwise; options as of mw.trigger. The run is stored when mw.transaction returns, or
+--- soon after, whatever happens to the server meanwhile.
 ---@param name string
 ---@param input? any JSON
 ---@param opts? { id?: string, group?: string, delay?: mw.Duration, at?: number, priority?: integer, tags?: string[] }
 ---@return { id: string }
 function Tx:trigger(name, input, opts)
   local handle = handle_of(self, "tx:trigger")
-  if rawget(self, "db") then errors.throw("invalid", "tx:trigger works in mw.transaction, on the application's own database") end
-  local started = require("mw.workflow.outbox").add(function(sql, params) return (errors.check(handle:query(sql, params))) end, name, input, opts)
-  local list = starts[self] or {}
-  starts[self], list[#list + 1] = list, started.id
-  return started
+  local list = outboxes[self]
+  if not list then
+    errors.throw("invalid", "tx:trigger works in mw.transaction, on the application's database; a run cannot depend on rows of another one")
+  end
+  return { id = require("mw.workflow.outbox").add(handle, list, name, input, opts) }
 end
 
 local function packed(...) return { n = select("#", ...), ... } end
@@ -125,15 +126,18 @@ local function transaction_on(db, what, tx, fn, opts)
   opts = validate.options(what, opts, options)
   local timeout = opts.timeout and validate.duration(what .. ": timeout", opts.timeout, true)
   local handle = errors.check(store.begin(db, timeout))
-  handles[tx] = handle
+  local list = db == "app" and {} or nil
+  handles[tx], outboxes[tx] = handle, list
   local result = packed(errors.pcall(fn, tx))
   handles[tx] = nil
   if not result[1] then
     handle:finish(false)
     error(result[2], 0)
   end
+  local outbox = list and list[1] and require "mw.workflow.outbox"
+  if outbox then outbox.expect() end
   errors.check(handle:finish(true))
-  if starts[tx] then require("mw.workflow.outbox").flush(starts[tx]) end
+  if outbox then outbox.forward(list) end
   return unpack(result, 2, result.n)
 end
 

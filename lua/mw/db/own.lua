@@ -1,32 +1,43 @@
 -- SPDX-License-Identifier: MIT
 
---- Our own tables in the application's database, made when they are first needed, since that database is the user's.
+--- Moonwatch's own tables in the application database, each made in the transaction that needs it first: nothing is there in a database
+--- whose plugins use none of it.
 --
---   local ensure = own("moonwatch_outbox", { "CREATE TABLE IF NOT EXISTS moonwatch_outbox (…)" })
---   ensure()                       -- in a task; raises why it cannot be made
+--   own.ensure(tx, "moonwatch_outbox", { "CREATE TABLE IF NOT EXISTS …" })     -- in the transaction; raises
+--   own.note("moonwatch_outbox")                                               -- it has committed: the table is there from now on
+--   own.forget("moonwatch_outbox")                                             -- a statement on it failed: look again next time
 
-local errors = require "mw.errors"
 local store = require "mw.core.store"
+local errors = require "mw.errors"
 
-return function(name, statements)
-  local is_there = false
+local M = {}
 
-  local function make()
-    for _, sql in ipairs(statements) do
-      local rows, err = store.query("app", sql)
-      if not rows then return nil, err end
-    end
-    return true
+local there = {}
+
+-- Two transactions that make the same table at once: the second would fail, and so waits for the first.
+local LOCK = "SELECT pg_advisory_xact_lock(5570193308531893999)"
+
+--- `query(sql, params)` runs a statement of the transaction and raises.
+function M.ensure(query, name, ddl)
+  if there[name] then return end
+  if store.engine() == "postgres" then
+    if query("SELECT 1 AS there WHERE to_regclass($1) IS NOT NULL", { name })[1] then return end
+    query(LOCK)
   end
-
-  local function exists() return store.query("app", "SELECT 1 FROM " .. name .. " LIMIT 1") ~= nil end
-
-  return function()
-    if is_there then return end
-    local ok, err = make()
-    if not ok and not exists() then -- two that make it at once: one of them may fail
-      errors.raise(errors.wrap(err, "the table " .. name .. " cannot be made in the application's database"))
-    end
-    is_there = true
-  end
+  for _, sql in ipairs(ddl) do query(sql) end
 end
+
+function M.note(name) there[name] = true end
+
+function M.forget(name) there[name] = nil end
+
+--- Whether the table is there; raises when that cannot be asked.
+function M.exists(name)
+  if there[name] then return true end
+  local sql = store.engine() == "postgres" and "SELECT 1 AS there WHERE to_regclass($1) IS NOT NULL"
+    or "SELECT 1 AS there FROM sqlite_master WHERE type = 'table' AND name = $1"
+  there[name] = errors.check(store.query("app", sql, { name }))[1] and true or nil
+  return there[name] or false
+end
+
+return M

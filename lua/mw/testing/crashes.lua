@@ -50,15 +50,16 @@ local function follow(self, crash_at)
   return watch
 end
 
--- Starts it; when the server dies before the answer, the execution is the one that was stored.
+-- Starts it; when the server dies before the answer, the execution is the one that was stored: the first, others may be its children.
 local function run_surely(self, start, input, id)
+  local before = #self.triggered
   local ok, started
   if type(start) == "function" then
     ok, started = pcall(start, self, input)
   else
     ok, started = pcall(function() return self:trigger(start, input, { id = id }).id end)
   end
-  local stored = self.triggered[#self.triggered]
+  local stored = self.triggered[before + 1]
   if not ok and not (self.restarts > 0 and stored) then error(started, 0) end
   if type(started) ~= "string" and not stored then app.fail("app:crash_at_each_step: the function must return an execution's id") end
   return self:wait_run(ok and type(started) == "string" and started or stored.id)

@@ -261,7 +261,6 @@ function R.attempt(run, step)
 end
 
 require("mw.workflow.engine").claim_every_us = 1e15 -- thirty years: there is no other node
-require("mw.workflow.outbox").every_s = 1e9
 
 -- ---- what the spec calls ----
 

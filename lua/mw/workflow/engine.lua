@@ -28,6 +28,7 @@ local M = {
   read_pauses = nil,    -- function(), in a task: calls set_paused with what the database says (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run was paused here
+  on_look = nil,        -- function(), in a task: every few seconds, while this state serves (mw.boot)
   on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
 }
@@ -150,7 +151,7 @@ local function end_run(run)
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
   if run.control == R.PAUSE and M.on_paused then pcall(spawn, M.on_paused, "workflow pause", nil, run.id) end
-  if run.has_results and run.settled == "final" then pcall(spawn, errors.pcall, "workflow results", nil, forget_results, run.id) end
+  if run.has_results and run.w_status == status.COMPLETED then pcall(spawn, forget_results, "workflow results", nil, run.id) end
   if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1
   if backlog and not stopped then
@@ -483,6 +484,11 @@ local function claim_and_look(looks)
   if looks then look_at_controls() end
 end
 
+local function look_around()
+  local ok, err = errors.pcall(M.on_look)
+  if not ok and errors.from(err).code ~= "cancelled" then runtime.log("error", "workflow", "looking around failed: " .. tostring(err)) end
+end
+
 -- One round of claiming that fails is not the end of it.
 local function claim_safely(looks)
   local ok, err = errors.pcall(claim_and_look, looks)
@@ -515,6 +521,7 @@ function M.start()
     if now >= next_due or now >= last_us + M.claim_every_us or now < last_us then
       local looks = now >= looked_us + M.claim_every_us
       if looks then looked_us = now end
+      if looks and M.on_look then pcall(spawn, look_around, "workflow outbox", nil) end
       last_us = now
       claim_safely(looks)
     end

@@ -3,7 +3,7 @@
 --- The entries of a workflow in list form. Each is one of
 --
 --   { name = "charge", run = function(ctx) … end, undo = function(ctx, result) … end, retries =, timeout =, … }    a step
---   { name = "book", transaction = true, run = function(ctx, tx) … end }     a step whose SQL and result commit together (transaction.lua)
+--   { name = "pay", transaction = true, run = function(ctx, tx) … end }              a step whose SQL happens exactly once (transaction.lua)
 --   { name = "ship", http = { url = … }, callback_timeout = "2h", retries = … }      a step that another service owns (http.lua)
 --   { sleep = "3d" }                            or a number of seconds, or function(ctx) that says how long
 --   { wait_for = "approved", timeout = "7d", form = {…} }
@@ -27,9 +27,9 @@ local M = {}
 
 local MAX_ENTRIES = 1000
 
-local step_options = policy.with(policy.step_options, { name = "string", run = "callable", transaction = "boolean", when = "callable" })
+local step_options = policy.with(policy.step_options, { name = "string", run = "callable", when = "callable" })
 local kinds = {
-  run = step_options,
+  run = policy.with(step_options, { transaction = "boolean" }),
   http = policy.with(step_options, { http = "table", callback_timeout = "duration" }),
   sleep = { name = "string", sleep = "duration|function", when = "callable" },
   wait_for = { name = "string", wait_for = "string", timeout = "duration", form = "table", when = "callable" },
@@ -230,7 +230,8 @@ end
 
 ---@class mw.Step: mw.StepOptions one entry of a list; see the kinds in docs/workflows.md
 ---@field name? string
----@field run? fun(ctx: mw.StepContext): any
+---@field run? fun(ctx: mw.StepContext, tx?: mw.Tx): any
+---@field transaction? boolean its SQL happens exactly once; run gets the transaction
 ---@field http? mw.HttpStep
 ---@field callback_timeout? mw.Duration
 ---@field sleep? mw.Duration|fun(ctx: mw.Context): mw.Duration
@@ -240,7 +241,6 @@ end
 ---@field trigger? string
 ---@field input? any
 ---@field all? mw.Step[]
----@field transaction? boolean run gets a transaction as its second argument
 ---@field when? fun(ctx: mw.Context): boolean?
 
 return M

@@ -7,7 +7,7 @@
 --   state: number at order = operations in order of their first mention, steps = operations by key, scopes = operations by scope, in order,
 --          open = the step whose attempt began last and did not end, interruptions = of the body, diverged = {expected, actual},
 --          undo = {why, error, at} once compensation began, completed = how many operations have ended, resets = how often an operator
---          began again, bundle = the code it was moved to
+--          began again, again = by key, how often a result was forgotten by that (nil: never), bundle = the code it was moved to
 --   operation: kind name scope started ended done failed result error order
 --     step   attempts failures interruptions open due tries; accepted deadline tried: a service has taken it over, and calls back
 --     sleep  due          wait  signal deadline form signal_id          child, trigger  id workflow on_cancel status
@@ -184,10 +184,17 @@ local function index_of(list, op)
   for i = 1, #list do if list[i] == op then return i end end
 end
 
+local function note_again(state, op)
+  if op.kind ~= "step" or not op.done then return end
+  state.again = state.again or {}
+  state.again[op.name] = (state.again[op.name] or 0) + 1
+end
+
 local function drop(state, gone)
   local order = state.order
   state.order = {}
   for _, op in ipairs(order) do
+    if gone[op] then note_again(state, op) end
     if gone[op] then state.steps[op.name] = nil else state.order[#state.order + 1] = op end
   end
 end
@@ -198,6 +205,7 @@ function apply.R(state, event)
   local op, gone = state.steps[event[1]], {}
   state.resets, state.interruptions, state.open, state.diverged = state.resets + 1, 0, nil, nil
   if not op or state.undo then
+    for _, known in ipairs(state.order) do note_again(state, known) end
     state.steps, state.order, state.scopes, state.undo = {}, {}, { [""] = {} }, nil
     return
   end

@@ -117,12 +117,16 @@ local function do_http(strand, name, request, opts, callback_timeout)
   return done(strand, key, ok, value)
 end
 
-local function do_transaction(strand, name, fn, opts)
-  strand.root.has_results = true
-  return do_step(strand, name, transaction.attempt(fn), opts)
+local function do_transaction(strand, name, fn, opts, timeout)
+  local key, known = S.next(strand, "step", name)
+  local made = step.new(strand, string.format("ctx:transaction(%q)", name), key, transaction.once(strand, key, fn, timeout), opts)
+  local ok, value, text = step.run(strand, made, known)
+  undo.note(strand, key, made, known, ok, text)
+  return done(strand, key, ok, value)
 end
 
---- A step whose SQL, in the application's database, and whose result commit together: exactly once.
+--- A step whose SQL on the application database happens exactly once: it commits together with the step's result. `timeout` (10 s) is also
+--- that of the transaction; what fails is rolled back and tried again as any step.
 ---@param name string
 ---@param fn fun(ctx: mw.StepContext, tx: mw.Tx): any
 ---@param opts? mw.StepOptions
@@ -131,7 +135,8 @@ function methods.transaction(ctx, name, fn, opts)
   local strand = strand_of(ctx, "transaction")
   policy.check_name("ctx:transaction", name)
   validate.arg("ctx:transaction", 2, "fn", fn, "function")
-  return operate(strand, do_transaction, name, fn, opts)
+  local timeout = policy.check_span("ctx:transaction", "timeout", type(opts) == "table" and opts.timeout or nil, true)
+  return operate(strand, do_transaction, name, fn, opts, timeout)
 end
 
 ---@class mw.HttpStep

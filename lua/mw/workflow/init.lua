@@ -58,7 +58,7 @@ local function more_of(def, opts)
 end
 
 --- For lua/mw: `input_text` is JSON or nil. opts: id, key (Idempotency-Key), app; group priority tags due_us as trigger.check gives them; of
---- a child: child_id (its id, made before) parent parent_key. Returns id, created or nil, err.
+--- a child: child_id (also of tx:trigger) parent parent_key. Returns id, created or nil, err.
 function M.create(name, input_text, opts)
   local def = registry.workflows[name]
   if not def then return nil, unknown(name) end

@@ -183,7 +183,7 @@ function M.commit(run, data, to, due_us, output, error_text, more)
   end
   run.phase = phase
   if data then run.number = number end
-  if to then run.settled = to >= status.COMPLETED and "final" or true end
+  if to then run.settled = true end
   return true
 end
 

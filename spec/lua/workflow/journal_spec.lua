@@ -37,6 +37,17 @@ describe("the journal", function()
     assert.equal("null", state.steps.b.result)
   end)
 
+  it("knows how often a result was thrown away, and of what", function()
+    local function again(...) return fold(...).again end
+    local a, b, failed = journal.result('"a"', 1, 0, 1, "1"), journal.result('"b"', 1, 1, 2, "2"), journal.failure('"c"', 1, 2, 3, -1, "{}")
+    local from_a, from_c = '1\n{"R":["a",5,"me"]}', '1\n{"R":["c",5,"me"]}'
+    assert.is_nil(again(a, b, failed))
+    assert.is_nil(again(a, b, failed, from_c))
+    assert.same({ a = 1, b = 1 }, again(a, b, failed, from_a))
+    assert.same({ a = 2, b = 1 }, again(a, b, from_a, a, from_a))
+    assert.same({ a = 1, b = 1 }, again(a, b, failed, '1\n{"R":["",5,"me"]}'))
+  end)
+
   it("counts failures, interruptions and attempts apart", function()
     local state = fold(journal.failure('"a"', 1, 0, 1, 500, '{"message":"x"}'), journal.interruption('"a"', 2, 600),
       journal.failure('"a"', 3, 700, 800, 900, '{"message":"y"}'))
