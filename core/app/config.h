@@ -114,6 +114,10 @@ typedef enum mw_config_kind {
     "Executions a worker runs at once")                                                                                           \
   X(workflow_max_payload, "workflow.max_payload", SIZE, "1MiB", 1024, 64 << 20, NULL, NULL, NULL, false,                          \
     "Size of one input, result or output")                                                                                        \
+  X(workflow_keep_completed, "workflow.keep_completed", DURATION, "30d", 0, 3153600000000, NULL, NULL, NULL, false,               \
+    "How long completed executions are kept, unless their workflow says otherwise")                                               \
+  X(workflow_keep_failed, "workflow.keep_failed", DURATION, "90d", 0, 3153600000000, NULL, NULL, NULL, false,                     \
+    "How long failed and cancelled ones are kept")                                                                                \
   X(http_max_header, "http.max_header", SIZE, "32KiB", 1024, 1 << 20, NULL, NULL, NULL, false, "Request line and headers")        \
   X(http_max_body, "http.max_body", SIZE, "1MiB", 0, 1LL << 40, NULL, NULL, NULL, false, "Request body; a route can raise it")    \
   X(http_max_connections, "http.max_connections", INT, "10000", 1, 1000000, NULL, NULL, NULL, false,                              \

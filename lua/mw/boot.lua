@@ -127,7 +127,10 @@ function M.start()
     require("mw.core.task").spawn(note_generation, "change log")
     require("mw.core.task").spawn(welcome, "login link")
   end
-  if runtime.worker() == 0 then require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron") end
+  if runtime.worker() == 0 then
+    require("mw.core.task").spawn(require("mw.cron.scheduler").start, "cron")
+    require("mw.core.task").spawn(require("mw.runs.retention").start, "retention")
+  end
   local engine = require "mw.workflow.engine"
   engine.on_cancelled, engine.on_paused = require("mw.runs.cancel").children, require("mw.runs.actions").check_pause
   engine.read_pauses = require("mw.runs.pauses").start
@@ -143,10 +146,14 @@ function M.wake(due_us) require("mw.workflow").wake(due_us) end
 function M.control(id) require("mw.workflow.engine").control(id) end
 
 --- Another generation serves, or the worker drains: what would go on by itself ends.
-function M.unload() require("mw.redis").stop() end
+function M.unload()
+  require("mw.redis").stop()
+  require("mw.runs.retention").stop()
+end
 
 --- The worker drains.
 function M.stop()
+  require("mw.runs.retention").stop()
   require("mw.cron.scheduler").stop()
   require("mw.workflow").stop()
 end

@@ -5,11 +5,13 @@
 -- Lists are newest first. `total` is exact up to 10,000; beyond that it is an estimate and `total_is` says so. `next` is the cursor of
 -- the next page, null on the last. What one looks like: lua/mw/runs/show.lua; filters: lua/mw/runs/filter.lua.
 
+local audit = require "mw.audit"
 local errors = require "mw.errors"
 local filter = require "mw.runs.filter"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local show = require "mw.runs.show"
+local retention = require "mw.runs.retention"
 local sidecar = require "mw.api.sidecar"
 local status = require "mw.workflow.status"
 local steps = require "mw.api.steps"
@@ -102,6 +104,12 @@ local function create(req, res, args)
   res:status(202):json { id = id, created = created, status = row and status.name(tonumber(row.status)) or NULL }
 end
 
+local function sweep(_, res, _, _, who)
+  local deleted = retention.sweep()
+  audit.change({ actor = who.actor, action = "executions.swept", subject = "executions", after = { deleted = deleted } }, function() return true end)
+  res:json { deleted = deleted }
+end
+
 -- ---- documents ----
 
 local text, moment, anything = { type = "string" }, { type = { "string", "null" }, format = "date-time" }, {}
@@ -184,7 +192,14 @@ local journal_doc = {
   responses = { ["200"] = { "A page; next is the number to go on after", list_schema { type = "object" } }, ["404"] = { "There is none", "problem" } },
 }
 
+local sweep_doc = {
+  summary = "Delete now what is older than it is kept", tag = "executions", body = { type = "object", properties = {} }, is_body_optional = true,
+  description = "The server does so by itself every ten minutes.",
+  responses = { ["200"] = { "How many", { type = "object", properties = { deleted = { type = "integer" } } } } },
+}
+
 M.endpoints = {
+  { method = "POST", pattern = "/api/v1/executions/sweep", access = "key", scope = "executions:write", handler = sweep, doc = sweep_doc },
   { method = "GET", pattern = "/api/v1/executions", access = "key", scope = "executions:read", handler = list, doc = list_doc },
   { method = "POST", pattern = "/api/v1/executions", access = "key", scope = "trigger", handler = create, doc = create_doc },
   { method = "GET", pattern = "/api/v1/executions/:id", access = "key", scope = "executions:read", handler = get, doc = get_doc },

@@ -10,7 +10,7 @@
 --
 -- A node hears of a change at once (store.notify), or when it looks after five seconds.
 
-local audit = require "mw.access.audit"
+local audit = require "mw.audit"
 local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
 local runtime = require "mw._runtime"
