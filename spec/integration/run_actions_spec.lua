@@ -44,6 +44,27 @@ local plugin = [==[
 
 local url = os.getenv("MW_TEST_DATABASE_URL") or false
 
+describe("branches of a run that is undone", function()
+  it("end with it, so that a server drains at once", function()
+    local s = server.start { plugins = { ["p.lua"] = [==[
+      local mw = require "mw"
+      mw.workflow("child", { { name = "one", run = function() mw.sleep(0.2) end } })
+      mw.workflow("parent", function(ctx)
+        ctx:step("book", function() end, { undo = function() mw.sleep(0.01) end })
+        return ctx:map({ 1, 2, 3, 4 }, function(c) return c:call("child", nil, { name = "child" }) end, { concurrency = 2 })
+      end)
+    ]==] }, args = { "--workers", "1" } }
+    local id = s:post("/api/v1/executions", { json = { workflow = "parent" } }).json().id
+    local function status() return s:get("/api/v1/executions/" .. id).json().status end
+    s:wait(function() return status() == "waiting" end, 10, "the run to wait")
+    s:post("/api/v1/executions/" .. id .. "/cancel", { json = { undo = true } })
+    s:wait(function() return status() == "cancelled" end, 10, "the run to end")
+    local began = server.now()
+    s:stop()
+    assert.is_true(server.now() - began < 15, "a branch was left, and the drain waited for it")
+  end)
+end)
+
 for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url } } do
   describe("an operator on " .. engine.name, function()
     local s, db

@@ -51,7 +51,7 @@ local get_of_body
 local function strand_of(ctx, what)
   local strand = R.run_of(ctx, get_of_body)
   if not strand then errors.throw("invalid", "write ctx:" .. what .. "(…) with a colon") end
-  if strand.root.over then error(strand.root.over, 0) end
+  if strand.over then error(strand.over, 0) end
   if strand.phase == "body" then return strand end
   if strand.phase == "group" then
     errors.throw("invalid", string.format("ctx:%s: a branch of ctx:all and ctx:map has a ctx of its own; use the one that its function gets", what))

@@ -36,7 +36,7 @@ end
 local function attempt_died(box, err)
   determinism.leave()
   local strand = box.strand
-  if strand.root.over then return end
+  if strand.over then return end
   err = R.describe_death(strand, err)
   box.value, box.cancelled = err, err.code == "cancelled"
   end_attempt(box)
@@ -75,7 +75,7 @@ function M.abandon(run)
   run.strands = {}
   for _, strand in ipairs(strands) do
     if strand.attempt_handle then strand.attempt_handle:cancel("cancelled", "the execution goes on elsewhere") end
-    S.resume(strand)
+    S.abandon(strand)
   end
 end
 
@@ -106,7 +106,7 @@ local function end_branch(strand, group)
   local run, owner = strand.root, group.owner
   remove(run.strands, strand)
   group.left = group.left - 1
-  if run.over then return end
+  if strand.over then return end
   start(group)
   if group.left == 0 and owner ~= run then S.resume(owner) end
   S.poke(run)
@@ -116,7 +116,7 @@ local function branch_died(strand, err)
   determinism.leave()
   local run = strand.root
   err = errors.from(err)
-  if run.over or err.code == "cancelled" then return end
+  if strand.over or err.code == "cancelled" then return end
   run.failing = run.failing or err
   end_branch(strand, strand.group)
 end
@@ -126,9 +126,9 @@ local function run_branch(strand, group, index)
   local branch = group.branches[index]
   S.enter(strand)
   local ok, value = errors.pcall(branch.run, group.new_context(strand), branch.item, index)
-  if not ok and not strand.root.over then R.leave_when_full(value) end
+  if not ok and not strand.over then R.leave_when_full(value) end
   S.leave(strand)
-  if not strand.root.over then
+  if not strand.over then
     if ok then ok, value = errors.pcall(function()
       S.check_end(strand)
       return value

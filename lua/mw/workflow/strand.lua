@@ -158,16 +158,22 @@ M.poke = poke
 
 --- A branch waits as `state` until the run's task calls `resume`.
 function M.park(strand, state)
-  local run = strand.root
+  if strand.over then error(strand.over, 0) end
   strand.state_of = state
-  poke(run)
-  while strand.state_of == state and not run.over do
+  poke(strand.root)
+  while strand.state_of == state and not strand.over do
     strand.token = core.token()
     local _, err = core.park("workflow branch")
     strand.token = nil
     if err then error(err, 0) end
   end
-  if run.over then error(run.over, 0) end
+  if strand.over then error(strand.over, 0) end
+end
+
+--- The branch ends at whatever it comes to next, also when its run goes on, undoing or from the top.
+function M.abandon(strand)
+  strand.over = released()
+  M.resume(strand)
 end
 
 function M.resume(strand)
@@ -185,6 +191,7 @@ local function is_branch(strand) return strand.root ~= strand end
 
 --- Before anything new begins. Ends the body when nothing may.
 function M.boundary(strand)
+  if strand.over then error(strand.over, 0) end
   if not must_stop(strand) then return end
   if is_branch(strand) then M.park(strand, "stopped") end
   M.conclude(strand.root)
