@@ -4,6 +4,7 @@
 
 local durable = require "support.durable"
 local engine_db = require "support.engine_db"
+local proxy = require "support.proxy"
 local server = require "support.server"
 
 local plugin = [==[
@@ -22,6 +23,7 @@ local plugin = [==[
   mw.workflow("pays", function(ctx)
     return ctx:transaction("take", pay, { backoff = "10ms" })
   end)
+  mw.workflow("once", function(ctx) return ctx:transaction("take", pay, { retries = 0 }) end)
   mw.workflow("listed", {
     { name = "take", transaction = true, run = pay, undo = function(s, result)
       mw.query("DELETE FROM payments WHERE run = $1", { s.id })
@@ -63,6 +65,13 @@ local plugin = [==[
       return run
     end)
     res:json { id = value and value.id, code = err and err.code, message = err and err.message }
+  end)
+  mw.post("/many", function(req, res)
+    local fns = {}
+    for i = 1, 4 do
+      fns[i] = function() return mw.transaction(function(tx) return tx:trigger("ship", i).id end) end
+    end
+    res:json { ids = mw.all(fns) }
   end)
   mw.get("/other", function(req, res)
     local _, err = mw.try(function() mw.db("other").transaction(function(tx) tx:trigger("ship") end) end)
@@ -200,6 +209,12 @@ for _, database in ipairs(durable.databases()) do
       assert.equal("2", db.value("SELECT count(*) FROM EXECUTIONS"))
     end)
 
+    it("make the table although several need it at once", function()
+      local ids = s:post("/many", { json = {} }).json().ids
+      assert.equal(4, #ids)
+      for i, id in ipairs(ids) do assert.equal(i, ended(id).output) end
+    end)
+
     it("start one run from a step, once", function()
       local id = ended(start("starts", {})).output
       assert.equal("completed", ended(id).status)
@@ -219,3 +234,34 @@ for _, database in ipairs(durable.databases()) do
     end)
   end)
 end
+
+describe("a transaction whose COMMIT is not answered", function()
+  local database = durable.databases()[2]
+
+  it("is asked about, and neither lost nor repeated", function()
+    if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
+    local url = server.fresh_database(database.url)
+    local p = proxy.start(tonumber(url:match("@[^/:]+:(%d+)")))
+    local s = server.start { plugins = { ["p.lua"] = plugin }, database = p:url(url), args = { "--workers", "1" } }
+    local db = engine_db.of { opts = { database = url } }
+    s:post("/setup", { json = {} })
+    db.app "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END'"
+    db.app "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"
+    local id = s:post("/api/v1/executions", { json = { workflow = "once", input = {} } }).json().id
+    s:wait(function()
+      return db.app "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'" == "1"
+    end, 10, "the COMMIT to be under way")
+    assert.is_true(p:cut() > 0)
+    local run
+    s:wait(function()
+      local answer = s:get("/api/v1/executions/" .. id .. "?wait=5")
+      run = answer.status == 200 and answer.json() or {}
+      return run.status == "completed" or run.status == "failed", answer.body
+    end, 30, "the run to end")
+    assert.equal("completed", run.status)
+    assert.same({ attempt = 1 }, run.output)
+    assert.equal("1", db.app "SELECT count(*) FROM payments")
+    s:stop()
+    p:stop()
+  end)
+end)

@@ -26,6 +26,7 @@ local COLUMNS = "id, workflow, input, external_id, group_key, priority, tags, du
 local MAX_ROWS = 1000 -- of a transaction
 local PAGE = 100
 local LOOK_EVERY_S = 30 -- for what other nodes left behind
+local SAY_EVERY_S = 60
 local MAX_WARNED = 1000
 
 local pending = false -- something may be there that this worker has not forwarded
@@ -110,9 +111,13 @@ local function forward(row)
   return true
 end
 
+local said_at = -math.huge
+
 local function note_failure(err)
   err = errors.from(err)
   if err.code == "cancelled" then error(err, 0) end
+  if runtime.mono() < said_at + SAY_EVERY_S then return end
+  said_at = runtime.mono()
   runtime.log("warn", "workflow", "runs that were triggered in a transaction wait for their creation: " .. err.message)
 end
 
@@ -142,14 +147,15 @@ local looked_at = -math.huge
 
 --- Forwards what was left behind. In a task; every few seconds.
 function M.look()
+  local is_ours = pending
   local others = runtime.worker() == 0 and runtime.mono() >= looked_at + LOOK_EVERY_S
-  if not (pending or others) then return end
+  if not (is_ours or others) then return end
   pending, looked_at = false, runtime.mono()
   local ok, err = errors.pcall(forward_all)
   if ok then return end
-  pending = true
-  own.forget(TABLE)
-  note_failure(err)
+  pending = pending or is_ours
+  if errors.from(err).code ~= "unavailable" then own.forget(TABLE) end
+  if is_ours then note_failure(err) end
 end
 
 return M
