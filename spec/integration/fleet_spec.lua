@@ -2,6 +2,7 @@
 -- Two nodes on one PostgreSQL: who has room takes the work at once, whoever was asked, and an operator's wish reaches the owner on the other node.
 
 local durable = require "support.durable"
+local proxy = require "support.proxy"
 local server = require "support.server"
 
 local plugin = [==[
@@ -19,22 +20,24 @@ describe("two nodes", function()
     it("are checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
     return
   end
-  local a, b
+  local a, b, p -- b's way to the database is a proxy
 
   before_each(function()
     local url = server.fresh_database(database.url)
-    local function node(name, concurrency)
+    p = proxy.start(tonumber(url:match("@[^/:]+:(%d+)")))
+    local function node(name, concurrency, way)
       return server.start {
-        plugins = { ["p.lua"] = plugin }, database = url, args = { "--workers", "1" }, env = { APP_NODE = name, MOONWATCH_WORKFLOW_CONCURRENCY = concurrency },
+        plugins = { ["p.lua"] = plugin }, database = way, args = { "--workers", "1" }, env = { APP_NODE = name, MOONWATCH_WORKFLOW_CONCURRENCY = concurrency },
       }
     end
-    a, b = node("a", "1"), node("b", "100")
+    a, b = node("a", "1", url), node("b", "100", p:url(url))
   end)
   after_each(function()
     for _, s in ipairs { a, b } do
       s:stop()
       s:clean()
     end
+    p:stop()
   end)
 
   local function start(s, workflow, input, query)
@@ -49,6 +52,21 @@ describe("two nodes", function()
       assert.equal("b", run.output)
       assert.is_true(server.now() - began < 2, ("it took %.1f s"):format(server.now() - began))
     end
+    a:post("/api/v1/executions/" .. long.id .. "/cancel", { json = {} })
+  end)
+
+  it("listen again after the database was away, and look once for what was said meanwhile", function()
+    p:set("refuse", 1)
+    assert.is_true(p:cut() > 0)
+    b:wait(function() return b:get("/readyz").status == 503 end, 10, "the loss to be noticed")
+    local long = start(a, "work", { seconds = 20 })
+    local missed = start(a, "work")
+    p:set("refuse", 0)
+    b:wait(function() return b:get("/readyz").status == 200 end, 10, "readiness")
+    local began = server.now()
+    assert.equal("b", a:get("/api/v1/executions/" .. missed.id .. "?wait=10").json().output)
+    for _ = 1, 3 do assert.equal("b", start(a, "work", nil, "?wait=10").output) end
+    assert.is_true(server.now() - began < 3, ("it took %.1f s"):format(server.now() - began))
     a:post("/api/v1/executions/" .. long.id .. "/cancel", { json = {} })
   end)
 
