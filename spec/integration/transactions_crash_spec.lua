@@ -172,6 +172,20 @@ for _, database in ipairs(durable.databases()) do
       assert.equal("completed", ended(id).status)
     end)
 
+    it("keep no results of what has completed, and those of what may be retried", function()
+      local completed, failed, gone, new = ended(start("pays", {})).id, ended(start("pays", { way = "fails" })).id,
+        "01900000-0000-7000-8000-00000000000a", "01900000-0000-7000-8000-00000000000b"
+      local function results() return db.app("SELECT execution FROM moonwatch_results ORDER BY execution") end
+      s:wait(function() return results() == "" end, 10, "the result of a completed run to be forgotten")
+      for _, id in ipairs { completed, failed, gone } do
+        db.app("INSERT INTO moonwatch_results (execution, step, at_us) VALUES ('" .. id .. "', 'left', 5)")
+      end
+      db.app("INSERT INTO moonwatch_results (execution, step, at_us) VALUES ('" .. new .. "', 'left', 9000000000000000)")
+      s:stop { keep = true }
+      s:restart()
+      s:wait(function() return results() == new .. "\n" .. failed, results() .. " / " .. failed .. (s:log():match("old results[^\n]*") or "") end, 5, "what is left over to be deleted")
+    end)
+
     if database.url then
       it("roll back when the run has another owner by then", function()
         local id = start("pays", { way = "gate" })

@@ -136,9 +136,18 @@ end
 
 -- ---- forgetting ----
 
-local function is_over(row)
-  local rows = errors.check(store.query("engine", "SELECT status FROM {{schema}}.executions WHERE id = $1", { { id = row.execution } }))
-  if rows[1] then return tonumber(rows[1].status) == status.COMPLETED end
+-- Statuses of the runs of a page of rows, by id; nothing for those that are gone.
+local function statuses(rows)
+  local marks, ids, found = {}, {}, {}
+  for i, row in ipairs(rows) do marks[i], ids[i] = "$" .. i, { id = row.execution } end
+  if #rows == 0 then return found end
+  local sql = "SELECT id, status FROM {{schema}}.executions WHERE id IN (" .. table.concat(marks, ", ") .. ")"
+  for _, run in ipairs(errors.check(store.query("engine", sql, ids))) do found[run.id] = tonumber(run.status) end
+  return found
+end
+
+local function is_over(row, number)
+  if number then return number == status.COMPLETED end
   return tonumber(row.at_us) < runtime.now_us() - GONE_US
 end
 
@@ -152,24 +161,27 @@ local function sweep()
   while own.exists(TABLE) do
     local rows = errors.check(store.query("app",
       "SELECT execution, max(at_us) AS at_us FROM " .. TABLE .. " WHERE execution > $1 GROUP BY execution ORDER BY execution LIMIT " .. PAGE, { last }))
+    local known = statuses(rows)
     for _, row in ipairs(rows) do
       last = row.execution
-      if is_over(row) then errors.check(store.query("app", "DELETE FROM " .. TABLE .. " WHERE execution = $1", { last })) end
+      if is_over(row, known[last]) then errors.check(store.query("app", "DELETE FROM " .. TABLE .. " WHERE execution = $1", { last })) end
     end
     if #rows < PAGE then return end
   end
 end
 
-local swept_at = runtime.mono()
+local swept_at
 
---- Deletes what is of no use any more, at most once in ten minutes, in small statements. In a task.
+--- Deletes what is of no use any more, in small statements: at the start, and while there are transactions every ten minutes. In a task.
 function M.sweep()
-  if not M.is_used or runtime.mono() < swept_at + SWEEP_EVERY_S then return end
+  if not (M.is_used or (runtime.worker() == 0 and not swept_at)) then return end
+  if swept_at and runtime.mono() < swept_at + SWEEP_EVERY_S then return end
   swept_at = runtime.mono()
   local ok, err = errors.pcall(sweep)
   if ok then return end
   err = errors.from(err)
   if err.code == "cancelled" then error(err, 0) end
+  if err.code == "unavailable" then return end
   own.forget(TABLE)
   runtime.log("warn", "workflow", "old results of transactions could not be deleted: " .. err.message)
 end
