@@ -50,6 +50,7 @@ end
 local function started(strand, known, key, kind, name, input_text, opts)
   if known and known.id then return known.id end
   S.boundary(strand)
+  S.flush(strand) -- the child is an effect: what came before it, its input and its id among it, is durable first
   local id, err = create(strand, child_id(strand, key), name, input_text, opts, kind == "call" and key or nil)
   if not id then return nil, err end
   strand.root.has_children = true

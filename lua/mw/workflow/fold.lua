@@ -5,7 +5,7 @@
 --   local state, err = fold.rows(rows)      -- rows: {number, data} in order
 --
 --   state: number at order = operations in order of their first mention, steps = operations by key, scopes = operations by scope, in order,
---          open = the step whose attempt began last and did not end, interruptions = of the body, diverged = {expected, actual},
+--          open = the step whose attempt began last and did not end, interruptions = of the body since it last came further, diverged = {expected, actual},
 --          undo = {why, error, at} once compensation began, completed = how many operations have ended, resets = how often an operator
 --          began again, again = by key, how often a result was forgotten by that (nil: never), bundle = the code it was moved to
 --   operation: kind name scope started ended done failed result error order
@@ -43,7 +43,7 @@ local function operation(state, key, kind)
 end
 
 local function end_operation(state, op, at)
-  op.ended, state.at = at, math.max(state.at, at)
+  op.ended, state.at, state.interruptions = at, math.max(state.at, at), 0
   if op.completion then return end
   state.completed = state.completed + 1
   op.completion = state.completed
@@ -56,7 +56,7 @@ end
 
 local function begin(state, key, kind, at)
   local op = operation(state, key, kind)
-  op.started, state.at = op.started or at, math.max(state.at, at)
+  op.started, state.at, state.interruptions = op.started or at, math.max(state.at, at), 0
   return op
 end
 

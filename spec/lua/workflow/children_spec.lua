@@ -82,6 +82,20 @@ describe("children of a run", function()
     end
   end)
 
+  it("are started when the step before them is durable", function()
+    local durable
+    start(function(ctx)
+      ctx:step("before", function() return 1 end)
+      ctx:call("child")
+    end, function() end)
+    server.store.refuse = function(kind, name)
+      if kind == "create" and name == "child" then durable = #server.store.journals[server.store.order[1]] end
+    end
+    server.trigger("parent")
+    server.task.run(5)
+    assert.equal(1, durable)
+  end)
+
   it("give their error to the parent, which may catch it", function()
     start(function(ctx)
       local ok, err = pcall(ctx.call, ctx, "child")

@@ -63,6 +63,13 @@ describe("the journal", function()
     assert.equal(1, state.open.open)
   end)
 
+  it("counts interruptions of the body since it came further", function()
+    local function body() return journal.interruption('""', 1, 5) end
+    assert.equal(2, fold(body(), body()).interruptions)
+    assert.equal(1, fold(body(), body(), journal.result('"a"', 1, 0, 5, "1"), body()).interruptions)
+    assert.equal(0, fold(body(), journal.sleep("sleep", 9, 5)).interruptions)
+  end)
+
   it("refuses rows of a format it does not know, with a sentence", function()
     for _, data in ipairs { "2\n{}", "0\n{}", "{}", "" } do
       local state, err = fold_rows { { number = 1, data = data } }
