@@ -229,18 +229,23 @@ describe("PostgreSQL on a bad network", function()
   end)
 
   case("runs what was claimed by a statement whose answer was lost", function()
-    start("pg_claim=times=3", { ["p.lua"] = [[
+    start("pg_claim=after=4,times=3", { ["p.lua"] = [[
       local mw = require "mw"
       mw.workflow("later", { { name = "a", retries = 1, backoff = "2100ms", run = function(ctx)
         if ctx.attempt == 1 then error("not yet") end
         return ctx.attempt
       end } })
     ]] })
-    for _ = 1, 4 do assert.equal(200, s:post("/api/trigger", { json = { name = "later" } }).status) end
+    for run = 1, 4 do
+      s:wait(function() -- a worker whose claim broke the connection refuses meanwhile
+        return s:post("/api/trigger", { json = { name = "later" }, headers = { ["idempotency-key"] = "key-" .. run } }).status == 200
+      end, 10, "a trigger to be taken")
+    end
     s:wait(function()
       local list = s:get("/api/v1/executions?status=completed").json()
       return list.total == 4, s:get("/api/v1/executions").body
     end, 20, "all to complete")
+    assert.truthy(s:log():find("a fault point acts", 1, true))
   end)
 
   case("fails a transaction that loses its connection, and nothing of it is there", function()
