@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/rand.h"
+#include "base/seal.h"
 #include "vm/scratch.h"
 
 enum { MAX_RANDOM = 1 << 20 };
@@ -94,7 +95,35 @@ static int l_hex_decode(lua_State *L) {
   return 1;
 }
 
+static const void *check_key(lua_State *L) {
+  mw_str key = check_str(L, 1);
+  luaL_argcheck(L, key.len == MW_SEAL_KEY_LEN, 1, "a key of 32 bytes expected");
+  return key.ptr;
+}
+
+// seal(key, text) -> bytes; open(key, bytes) -> text | nil
+static int l_seal(lua_State *L) {
+  const void *key = check_key(L);
+  mw_str text = check_str(L, 2);
+  mw_buf *out = mw_scratch_buf(L);
+  if (mw_seal(out, key, text)) return push_buf(L, out);
+  mw_scratch_free(L, out);
+  return luaL_error(L, "seal: the text cannot be encrypted");
+}
+
+static int l_open(lua_State *L) {
+  const void *key = check_key(L);
+  mw_str sealed = check_str(L, 2);
+  mw_buf *out = mw_scratch_buf(L);
+  if (mw_seal_open(out, key, sealed)) return push_buf(L, out);
+  mw_scratch_free(L, out);
+  lua_pushnil(L);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
+    {"seal", l_seal},
+    {"open", l_open},
     {"digest", l_digest},
     {"hmac", l_hmac},
     {"random", l_random},

@@ -138,6 +138,8 @@ local cases = {
   end,
   function(tag)
     local c = C.crypto
+    local sealed = c.seal(("k"):rep(32), "text " .. tag)
+    assert(c.open(("k"):rep(32), sealed) == "text " .. tag and c.open(("x"):rep(32), sealed) == nil)
     assert(c.base64_decode(c.base64_encode(tag)) == tag and c.hex_decode(c.hex_encode(tag)) == tag)
     c.base64_decode("*" .. tag)
     return c.digest("sha256", tag), c.hmac("sha1", tag, tag), c.random(20), c.equal(tag, tag)

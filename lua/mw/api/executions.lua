@@ -11,6 +11,7 @@ local filter = require "mw.runs.filter"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local show = require "mw.runs.show"
+local redact = require "mw.workflow.redact"
 local retention = require "mw.runs.retention"
 local sidecar = require "mw.api.sidecar"
 local status = require "mw.workflow.status"
@@ -73,7 +74,7 @@ end
 
 local function journal_row(row)
   local events = json.array {}
-  for i, event in ipairs(errors.check(journal.split(row.data))) do events[i] = json.box(event) end
+  for i, event in ipairs(errors.check(journal.split(row.data))) do events[i] = json.box(redact.mask(event)) end
   return { number = tonumber(row.number), at = steps.time(row.at_us), events = events }
 end
 

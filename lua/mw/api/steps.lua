@@ -8,6 +8,7 @@ local errors = require "mw.errors"
 local fold = require "mw.workflow.fold"
 local json = require "mw.core.json"
 local R = require "mw.workflow.run"
+local redact = require "mw.workflow.redact"
 local registry = require "mw._registry"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
@@ -23,10 +24,10 @@ function M.time(us)
   return runtime.format_time(tonumber(us))
 end
 
---- Stored JSON as it stands, or null.
+--- Stored JSON as it stands, with dots for what is redacted, or null.
 function M.payload(text)
   if text == nil or text == NULL then return NULL end
-  return json.box(text)
+  return json.box(redact.mask(text))
 end
 
 local time, payload = M.time, M.payload

@@ -18,6 +18,7 @@
 --   concurrency    how many of its runs (with `group`: of a group's) have begun and not ended at a time
 --   ordered        concurrency = 1: one after the other, in the order of their creation
 --   keep           how long ended runs are kept: a duration, or { completed =, failed =, cancelled = }
+--   redact         paths of values that are stored encrypted and shown as dots: { "input.card", "results.charge.token" } (redact.lua)
 --   on_change      "latest": a run goes on with the newest code; default "pinned": with the code that it began with
 -- Of a step: `undo`, a function(ctx, result) that takes it back when the run fails later on, or is cancelled with undo; `undo_on = "started"` calls
 -- it for a step that failed, too, because it may have acted (result nil).
@@ -27,6 +28,7 @@
 local entries = require "mw.workflow.entries"
 local errors = require "mw.errors"
 local policy = require "mw.workflow.policy"
+local redact = require "mw.workflow.redact"
 local registry = require "mw._registry"
 local validate = require "mw.validate"
 
@@ -37,6 +39,7 @@ local MAX_CONCURRENCY = 1000000
 local check_span = policy.check_span
 local workflow_options = policy.with(policy.options, {
   deadline = "duration", concurrency = "integer", ordered = "boolean", keep = "table|duration", on_change = "string",
+  redact = "table",
 })
 
 local function throw(...) errors.throw("invalid", string.format(...)) end
@@ -70,7 +73,7 @@ local function add_options(workflow, what, opts)
   if opts.on_change ~= nil and opts.on_change ~= "latest" and opts.on_change ~= "pinned" then
     throw("%s: on_change is \"pinned\" or \"latest\", got %q", what, opts.on_change)
   end
-  workflow.on_change = opts.on_change
+  workflow.on_change, workflow.redact = opts.on_change, redact.compile(what, opts.redact)
 end
 
 local function build(what, name, definition, opts)
@@ -116,6 +119,7 @@ end
 ---@field concurrency? integer how many runs (of a group, when they have one) go on at a time
 ---@field ordered? boolean one run (of a group) after the other
 ---@field keep? mw.Duration|{ completed?: mw.Duration, failed?: mw.Duration, cancelled?: mw.Duration } how long ended runs are kept
+---@field redact? string[] paths of values that are stored encrypted: "input.card", "results.charge.token", "output.secret"
 ---@field on_change? "pinned"|"latest" whether a run finishes on the code that it began with
 
 --- Declares a workflow: a list of steps, or a function. Options hold for all its steps.

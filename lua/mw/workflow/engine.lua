@@ -275,6 +275,7 @@ local function new_run(id, fence, number, seed, start_us, workflow, app, input_t
 end
 
 local function adopt(run, def)
+  if def.redact then require("mw.workflow.redact").prepare() end
   run.def, run.driver, run.what = def, def.body and imperative or list, def.what
 end
 

@@ -15,6 +15,7 @@ local callbacks = require "mw.workflow.callbacks"
 local crypto = require "mw.core.crypto"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
+local redact = require "mw.workflow.redact"
 local runtime = require "mw._runtime"
 local validate = require "mw.validate"
 
@@ -60,9 +61,15 @@ local function callback_of(ctx)
   return base:gsub("/+$", "") .. callbacks.path(ctx.id, ctx.step, ctx.attempt)
 end
 
+-- As it was given, byte for byte, unless something in it is redacted.
+local function input_of(text)
+  if redact.has_sealed(text) then return redact.open(json.decode(text, { null = json.null })) end
+  return json.box(text)
+end
+
 local function body_of(ctx, input_text)
   local text, err = json.encode({
-    execution = ctx.id, workflow = ctx.workflow, step = ctx.step, attempt = ctx.attempt, input = input_text and json.box(input_text) or nil,
+    execution = ctx.id, workflow = ctx.workflow, step = ctx.step, attempt = ctx.attempt, input = input_text and input_of(input_text) or nil,
     results = next(ctx.results) and ctx.results or nil, callback = callback_of(ctx),
   }, { sort = true, name = "the request of the step" })
   if not text then errors.throw("invalid", err.message) end

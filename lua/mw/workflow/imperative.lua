@@ -28,6 +28,7 @@ local parallel = require "mw.workflow.parallel"
 local payload = require "mw.workflow.payload"
 local policy = require "mw.workflow.policy"
 local R = require "mw.workflow.run"
+local redact = require "mw.workflow.redact"
 local runtime = require "mw._runtime"
 local S = require "mw.workflow.strand"
 local status = require "mw.workflow.status"
@@ -429,6 +430,7 @@ end
 local function finish(run, value)
   local text, err = payload.encode(value, "output")
   if err then return undo.finish(run, "failed", err, nil, true) end
+  if run.def.redact then text = redact.seal(run.def.redact, "output", nil, text) end
   local ok, why = writer.commit(run, status.COMPLETED, nil, text)
   if not ok and why.code ~= "stale" then R.fail(run, nil, why, run.step and run.step.name or nil) end
 end

@@ -16,6 +16,7 @@ local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
 local payload = require "mw.workflow.payload"
+local redact = require "mw.workflow.redact"
 local registry = require "mw._registry"
 local trigger = require "mw.workflow.trigger"
 local validate = require "mw.validate"
@@ -62,8 +63,13 @@ end
 function M.create(name, input_text, opts)
   local def = registry.workflows[name]
   if not def then return nil, unknown(name) end
+  local hash = (opts.id or opts.key) and M.request_hash(name, input_text)
+  if def.redact then
+    redact.prepare()
+    input_text = redact.seal(def.redact, "input", nil, input_text)
+  end
   local request = { input = input_text, id = opts.id, key = opts.key, app = opts.app, due_us = opts.due_us, more = more_of(def, opts) }
-  if opts.id or opts.key then request.hash = M.request_hash(name, input_text) end
+  if opts.id or opts.key then request.hash = hash end
   local id, created = engine.create(def, request)
   if id then return id, created end
   local err = created

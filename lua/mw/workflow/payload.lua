@@ -8,6 +8,7 @@
 
 local errors = require "mw.errors"
 local json = require "mw.core.json"
+local redact = require "mw.workflow.redact"
 local runtime = require "mw._runtime"
 
 local M = {}
@@ -49,17 +50,19 @@ function M.check(text, what)
   return true
 end
 
---- The Lua value of JSON text; nil for nil.
+--- The Lua value of JSON text, with what is redacted in it as it was; nil for nil.
 function M.decode(text)
   if text == nil then return nil end
-  return (decode(text))
+  local value = decode(text)
+  if type(value) == "table" and redact.has_sealed(text) then return redact.open(value) end
+  return value
 end
 
 --- What a later step sees of a result: the same as after a resume, so never the table that the step still holds.
 function M.copy(value, text)
   local kind = type(value)
   if kind == "string" or kind == "number" or kind == "boolean" or text == nil then return value end
-  return (decode(text))
+  return M.decode(text)
 end
 
 return M

@@ -26,6 +26,7 @@ local errors = require "mw.errors"
 local json = require "mw.core.json"
 local payload = require "mw.workflow.payload"
 local journal = require "mw.workflow.journal"
+local redact = require "mw.workflow.redact"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local store = require "mw.core.store"
@@ -285,6 +286,7 @@ function M.attempt(run, step)
   -- Still the step's phase while its result is encoded: one that is too much for that fails the step, or it would run again and again.
   local text, err
   if ok and value ~= nil then text, err = payload.encode(value, "result") end
+  if text and run.def.redact then text = redact.seal(run.def.redact, "results", step.name:match("[^/]*$"), text) end
   run.phase = "between"
   if not ok then return false, errors.from(value) end
   if err then
