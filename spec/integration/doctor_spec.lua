@@ -134,7 +134,7 @@ describe("doctor", function()
   it("cuts off a server that does not answer", function()
     make_database()
     local s = server.start { plugins = {}, data = dir .. "/data" }
-    posix.kill(s.pid, 19) -- SIGSTOP
+    posix.kill(s.pid, posix.SIGSTOP)
     local _, by = examine("--data", s.data)
     posix.kill(s.pid, 18)
     check(by, "server", "fail", "process " .. s.pid .. " uses .* does not answer on its control socket")

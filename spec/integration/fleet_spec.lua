@@ -3,6 +3,7 @@
 
 local durable = require "support.durable"
 local proxy = require "support.proxy"
+local posix = require "support.posix"
 local server = require "support.server"
 
 local plugin = [==[
@@ -91,6 +92,22 @@ describe("two nodes", function()
     assert.equal("cancelled", run.status)
     assert.matches("enough", run.error.message)
     assert.is_true(server.now() - began < 2, ("it took %.1f s"):format(server.now() - began))
+  end)
+
+  it("are not harmed by one that hangs past its lease, and wakes up", function()
+    local id = start(b, "work", { seconds = 4 }).id
+    b:wait(function() return b:get("/api/v1/executions/" .. id).json().status == "running" end, 10)
+    posix.kill(b.pid, posix.SIGSTOP)
+    local run = a:wait(function() -- ten seconds of lease, and what the other needs to look
+      local shown = a:get("/api/v1/executions/" .. id).json()
+      return shown.finished_at and shown
+    end, 40, "the other node to take over")
+    posix.kill(b.pid, posix.SIGCONT)
+    b:wait_log("went to another owner", 20)
+    assert.equal("a", run.output)
+    assert.equal("interrupted", run.steps[1].tries[1].status)
+    assert.same(run, a:get("/api/v1/executions/" .. id).json())
+    assert.equal("b", start(b, "work", nil, "?wait=20").output) -- it has a lease again
   end)
 
   it("take over at once what a draining one hands back", function()
