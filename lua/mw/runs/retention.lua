@@ -94,7 +94,7 @@ local function sweep_status(workflow, number)
     local count
     count, after = in_transaction(workflow, number, cutoff_us, after)
     total = total + count
-    if count > 0 and not (core.sleep(PAUSE_S) and not stopped) then return total, false end
+    if (count > 0 or after) and not (core.sleep(PAUSE_S) and not stopped) then return total, false end
   until not after
   return total, true
 end

@@ -27,7 +27,6 @@ local store = require "mw.core.store"
 local M = {
   read_pauses = nil,    -- function(), in a task: calls set_paused with what the database says (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
-  on_paused = nil,      -- function(id), in a task: a run was paused here
   on_look = nil,        -- function(), in a task: every few seconds, while this state serves (mw.boot)
   on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
@@ -232,7 +231,6 @@ local function look(run)
   local row = rows and rows[1]
   local control = row and tonumber(row.control) or 0
   if row and control == 0 and run.control == R.PAUSE then run.control = false end -- taken back
-  if control == 0 and run.control == R.PAUSE then run.control = false end -- taken back before it came to it
   if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
   run.control, run.cancel_error = control, row.error
   return control
