@@ -35,6 +35,7 @@ end
 local function create(strand, id, name, input_text, opts, parent_key)
   local workflow = require "mw.workflow"
   while true do
+    S.boundary(strand)
     local made, err = workflow.create(name, input_text, {
       app = strand.app, child_id = id, parent = strand.id, parent_key = parent_key, group = opts.group, priority = opts.priority,
       tags = opts.tags, due_us = opts.due_us, id = opts.id,

@@ -57,6 +57,10 @@ local function strand_of(ctx, what)
   if strand.phase == "group" then
     errors.throw("invalid", string.format("ctx:%s: a branch of ctx:all and ctx:map has a ctx of its own; use the one that its function gets", what))
   end
+  if strand.phase ~= "step" then
+    errors.throw("invalid", string.format(
+      "ctx:%s: the body or branch that this ctx belongs to has ended, or is in another call of it; use the ctx that the function got", what))
+  end
   errors.throw("invalid", string.format(
     "ctx:%s cannot run inside a step: a step is one unit of work, so return from it first and call ctx:%s in the body", what, what))
 end
@@ -305,7 +309,11 @@ end
 local function sorted_names(fns)
   local names = {}
   for name, fn in next, fns do
-    if type(name) == "number" then name = tostring(name) end
+    if type(name) == "number" then
+      if name % 1 ~= 0 then errors.throw("invalid", "ctx:all: a branch is named by a string or a whole number, got " .. name) end
+      name = tostring(name)
+      if fns[name] ~= nil then errors.throw("invalid", string.format("ctx:all: there are two branches %s, one as a number and one as a string", name)) end
+    end
     policy.check_name("ctx:all", name)
     if type(fn) ~= "function" then errors.throw("invalid", string.format("ctx:all: entry %q must be a function, got %s", name, validate.describe(fn))) end
     names[#names + 1] = name
@@ -439,14 +447,10 @@ end
 local function conclude(run, ok, value)
   if run.over then
     local ending = run.ending
-    if ending then
-      run.over = nil
-      return undo.finish(run, ending.why, ending.err, nil, ending.undo)
-    elseif run.frozen then
-      run.over = nil
-      return undo.go_on(run)
-    end
-    return
+    if run.settled or not (run.frozen or ending) then return end
+    run.over = nil
+    if run.frozen then return undo.go_on(run) end -- whatever came since: what began to be undone is undone
+    return undo.finish(run, ending.why, ending.err, nil, ending.undo)
   end
   if run.frozen then return undo.go_on(run) end
   if ok then return finish(run, value) end
@@ -530,7 +534,7 @@ function M.died(run, err)
   local ok, why = errors.pcall(S.wait, run, due_us)
   if ok then return "reload" end
   if not run.over then error(why, 0) end
-  return "over"
+  return run.ending and not run.settled and "reload" or "over" -- it ends where the body can say what is to be undone
 end
 
 --- What waits for the next commit, outside of a task: row, more; nil when there is nothing.

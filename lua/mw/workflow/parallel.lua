@@ -118,6 +118,7 @@ local function branch_died(strand, err)
   err = errors.from(err)
   if strand.over or err.code == "cancelled" then return end
   run.failing = run.failing or err
+  run.ending = run.ending or { why = "failed", undo = true, err = err }
   end_branch(strand, strand.group)
 end
 
@@ -233,7 +234,6 @@ end
 
 local function turn(run)
   run.poked = false
-  if run.failing and not run.ending then run.ending = { why = "failed", undo = true, err = run.failing } end
   if not writer.is_empty(run) then
     S.commit(run)
     return wake_flushed(run)
@@ -270,6 +270,7 @@ function M.run(owner, key, branches, concurrency, new_context)
   else
     while group.left > 0 do S.park(owner, "group") end
   end
+  if run.failing then S.boundary(owner) end -- a branch was killed: it has no outcome
   S.pass(owner, group.virtual)
   for i = 1, #branches do
     if not group.ok[i] then error(group.values[i], 0) end

@@ -72,6 +72,7 @@ local function begin(strand, step, known)
       writer.add(run, journal.attempt(step.quoted, known and known.attempts + 1 or 1, R.elapsed(strand)))
     end
     S.flush(strand)
+    S.boundary(strand) -- somebody may have said so meanwhile; the attempt has not begun and counts for nothing
   end
   take_up(strand, step, known)
 end

@@ -113,7 +113,7 @@ function M.conclude(run, due_us, waits)
   local verdict = run.verdict
   if verdict then
     M.commit(run, verdict.status, nil, nil, verdict.error)
-  elseif run.control and run.control ~= R.PAUSE and not run.ending and not run.compensating then
+  elseif run.control and run.control ~= R.PAUSE and not (run.ending or run.frozen or run.compensating) then
     run.ending = { why = "cancelled", err = R.cancellation(run), undo = run.control == R.UNDO }
   elseif run.control == R.PAUSE and not run.frozen then
     M.commit(run, status.PAUSED, due_us or now_us())
@@ -231,6 +231,7 @@ end
 function M.ask(strand, what, ...)
   while true do
     local value, err = store[what](strand.id, ...)
+    if strand.over then error(strand.over, 0) end -- abandoned meanwhile: its run goes on without it
     if value ~= nil then return value end
     if not (err and err.retryable) then error(err or errors.new("error", "the store answered nothing"), 0) end
     local slept, why = core.sleep(STORE_AWAY_S)
