@@ -123,11 +123,6 @@ local function check_pause(id)
   if not ok then runtime.log("warn", "workflow", string.format("execution %s was paused, and whether it was resumed meanwhile is not known: %s", id, tostring(err))) end
 end
 
---- A run was paused here, unless somebody has taken that back meanwhile.
-function M.note_paused(run)
-  if M.on_paused then pcall(spawn, check_pause, "workflow pause", nil, run.id) end
-end
-
 local function append_now(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
   if data then run.number = number end
@@ -149,7 +144,7 @@ local function end_run(run)
   if run.ended_here then return end
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
-  if run.control == R.PAUSE and M.on_paused then pcall(spawn, M.on_paused, "workflow pause", nil, run.id) end
+  if run.control == R.PAUSE and M.on_paused then pcall(spawn, check_pause, "workflow pause", nil, run.id) end
   if run.has_results and run.w_status == status.COMPLETED then pcall(spawn, forget_results, "workflow results", nil, run.id) end
   if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1

@@ -217,7 +217,6 @@ function M.release(run, data, due_us)
     local to, text = M.obey(run)
     local ok, err = commit(run, data, to, due_us or now, nil, text)
     if ok and to == status.CANCELLED then run.engine.note_end(run) end
-    if ok and to == status.PAUSED then run.engine.note_paused(run) end
     return ok, err
   end
   due_us = due_us or now

@@ -117,7 +117,6 @@ function M.conclude(run, due_us, waits)
     run.ending = { why = "cancelled", err = R.cancellation(run), undo = run.control == R.UNDO }
   elseif run.control == R.PAUSE and not run.frozen then
     M.commit(run, status.PAUSED, due_us or now_us())
-    run.engine.note_paused(run)
   elseif not (run.ending or run.frozen) then
     due_us = due_us or now_us()
     M.commit(run, status_for(due_us, waits), due_us, nil, nil, waits)
