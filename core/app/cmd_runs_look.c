@@ -186,8 +186,10 @@ int mw_runs_wait(mw_cli *cli) {
   char *end = NULL, part[24];
   long left = text ? strtol(text, &end, 10) : DEFAULT_WAIT_S;
   if (text && (end == text || *end || left < 0 || left > 86400)) return mw_cli_usage_error(cli, "--timeout is a number of seconds up to 86400, got '%.40s'", text);
-  if (mw_cli_has(cli, "json")) { // one answer, as it is
-    snprintf(part, sizeof part, "%ld", left < LONGEST_WAIT_S ? left : (long)LONGEST_WAIT_S);
+  if (mw_cli_has(cli, "json") && left > LONGEST_WAIT_S)
+    return mw_cli_usage_error(cli, "with --json one answer is printed as it is, and --timeout is at most %d seconds", LONGEST_WAIT_S);
+  if (mw_cli_has(cli, "json")) {
+    snprintf(part, sizeof part, "%ld", left);
     return get(cli, "", "wait", part, note_status);
   }
   int code;

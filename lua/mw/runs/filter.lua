@@ -87,6 +87,16 @@ local function time_of(name, value)
   return M.time(value) or invalid("%s must be a time like 2026-03-29T03:00:00Z or a duration like 2h, got %q", name, value:sub(1, 60))
 end
 
+-- An id begins with the time of its creation, so ids bound what must be read for a time of creation: up to other nodes' clocks, and to children
+-- whose id was fixed when their parent came to them, which may have been a while before.
+local CLOCKS_US, LATE_US = 300e6, 86400e6
+
+--- The smallest id that was made at that time, microseconds since 1970.
+function M.id_at(us)
+  local time = string.format("%012x", math.max(0, math.min(2 ^ 48 - 1, math.floor(us / 1000))))
+  return { id = time:sub(1, 8) .. "-" .. time:sub(9, 12) .. "-0000-0000-000000000000" }
+end
+
 -- How the engine asks whether a text contains another.
 local function contains(column, placeholder)
   return string.format("%s(%s, %s) > 0", store.engine() == "sqlite" and "instr" or "strpos", column, placeholder)
@@ -106,10 +116,22 @@ function M.conditions(given, params)
   if given.group then add("group_key = ?", given.group) end
   if given.tag then add(contains("tags", "?"), json.encode(given.tag)) end
   if given.error then add(contains("error", "?"), given.error) end
-  if given.created_after then add("created_us >= ?", time_of("created_after", given.created_after)) end
-  if given.created_before then add("created_us < ?", time_of("created_before", given.created_before)) end
+  if given.created_after then
+    local us = time_of("created_after", given.created_after)
+    add("created_us >= ?", us)
+    add("id >= ?", M.id_at(us - LATE_US))
+  end
+  if given.created_before then
+    local us = time_of("created_before", given.created_before)
+    add("created_us < ?", us)
+    add("id < ?", M.id_at(us + CLOCKS_US))
+  end
   if given.finished_after then add("finished_us >= ?", time_of("finished_after", given.finished_after)) end
-  if given.finished_before then add("finished_us < ?", time_of("finished_before", given.finished_before)) end
+  if given.finished_before then
+    local us = time_of("finished_before", given.finished_before)
+    add("finished_us < ?", us)
+    add("id < ?", M.id_at(us + CLOCKS_US))
+  end
   if given.external_id then add("external_id = ?", given.external_id) end
   if given.parent then
     if not M.is_id(given.parent) then invalid("parent must be the id of an execution, got %q", given.parent:sub(1, 60)) end

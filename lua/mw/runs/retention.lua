@@ -12,6 +12,7 @@
 
 local core = require "mw.core.task"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local registry = require "mw._registry"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
@@ -30,12 +31,6 @@ local DEFAULTS = { completed = "workflow.keep_completed", failed = "workflow.kee
 local function keep_of(workflow, name)
   local def = registry.workflows[workflow]
   return def and def.keep and def.keep[name] or runtime.config(DEFAULTS[name])
-end
-
--- The smallest id that is not older.
-local function id_of(us)
-  local time = string.format("%012x", math.max(0, math.floor(us / 1000)))
-  return time:sub(1, 8) .. "-" .. time:sub(9, 12) .. "-0000-0000-000000000000"
 end
 
 -- ---- one batch ----
@@ -60,7 +55,7 @@ end
 -- Deletes what of a page has ended before; returns how many, and the id to go on after (nil: there is no more).
 local function delete_page(tx, workflow, number, cutoff_us, after)
   if not is_free(tx) then return 0, nil end
-  local rows = errors.check(tx:query(PAGE, { workflow, number, { id = after }, { id = id_of(cutoff_us) } }))
+  local rows = errors.check(tx:query(PAGE, { workflow, number, { id = after }, filter.id_at(cutoff_us) }))
   local ids = {}
   for _, row in ipairs(rows) do
     if tonumber(row.finished_us) < cutoff_us then ids[#ids + 1] = { id = row.id } end
