@@ -179,16 +179,25 @@ static void on_signals(int status, const mw_rows *rows, const mw_err *err, const
   mw_store_op_finish(arg, mw_store_op_push_rows);
 }
 
+// A run may have 10,000 signals of a megabyte: only what is small comes with its name.
+#define ALL_SIGNALS                                                                                               \
+  "SELECT id, name, sent_us, CASE WHEN length(data) <= 256 THEN data END AS data,"                                \
+  " CASE WHEN length(data) > 256 THEN 1 END AS is_large"                                                          \
+  " FROM {{schema}}.signals WHERE execution = $1 AND taken_us IS NULL ORDER BY sent_us, id"
+#define ONE_SIGNAL "SELECT id, name, sent_us, data FROM {{schema}}.signals WHERE execution = $1 AND id = $2"
+
 static int l_signals(lua_State *L) {
   mw_store_client *client = mw_store_check_client(L);
   mw_id id = mw_store_check_id(L, 1);
+  mw_str one = mw_store_opt_str(L, 2);
   char text[MW_ID_TEXT];
   mw_id_format(&id, text);
-  mw_value param = mw_store_is_sqlite(L) ? MW_VALUE_OF_BLOB(mw_str_of((const char *)id.bytes, sizeof id.bytes)) : MW_VALUE_OF_TEXT(mw_str_from(text));
-  mw_str sql = mw_store_expand_schema(L, MW_STR("SELECT id, name, data, sent_us FROM {{schema}}.signals"
-                                                " WHERE execution = $1 AND taken_us IS NULL ORDER BY sent_us, id"));
+  mw_value params[] = {mw_store_is_sqlite(L) ? MW_VALUE_OF_BLOB(mw_str_of((const char *)id.bytes, sizeof id.bytes))
+                                             : MW_VALUE_OF_TEXT(mw_str_from(text)),
+                       text_or_null(one)};
+  mw_str sql = mw_store_expand_schema(L, one.ptr ? MW_STR(ONE_SIGNAL) : MW_STR(ALL_SIGNALS));
   mw_store_op *op = mw_store_op_start(L, "signals");
-  mw_query_opts opts = {.sql = sql, .params = &param, .nparams = 1};
+  mw_query_opts opts = {.sql = sql, .params = params, .nparams = one.ptr ? 2 : 1};
   return mw_store_op_suspend(L, op, mw_store_query(client, MW_DB_ENGINE, &opts, on_signals, op, &op->query));
 }
 

@@ -21,5 +21,6 @@ int64_t mw_store_opt_us(lua_State *L, int index);
 
 /** signal(id, name, data, signal_id, actor) -> true | nil, err: the execution gets a signal, at most once an id (nil: a new one). When it
  *  waits for that name it is queued in the same commit. `not_found`: there is no such execution; `conflict`: it has ended; `limit`: it has had 10,000. Yields.
- *  signals(id) -> list of {id, name, data, sent_us}: those that nobody has taken, oldest first. Yields. */
+ *  signals(id) -> list of {id, name, sent_us, data, is_large}: those that nobody has taken, oldest first. With `is_large` (1) the data, more
+ *  than 256 characters, is left out. signals(id, signal_id) -> a list of that one, with all its data. Both yield. */
 extern const luaL_Reg mw_store_signal_functions[];

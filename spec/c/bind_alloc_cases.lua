@@ -200,6 +200,7 @@ local cases = {
     must(C.store.signal(parent, "b"))
     local signals = must(C.store.signals(parent))
     assert(#signals == 3, #signals)
+    assert(must(C.store.signals(parent, "mine"))[1].data == '"data"')
     local claimed = claimed_of(parent)
     assert(claimed.state == "1")
     must(C.store.append(parent, claimed.fence, 2, "took", COMPLETED, 0, nil, nil, nil, { take = { signals[1].id, "mine" } }))

@@ -144,6 +144,18 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
       assert.equal(202, signal(id, "last", json("{}", { ["idempotency-key"] = "last" })).status)
     end)
 
+    on("may be many and large: the run reads the one that it takes", function()
+      local id = ask("POST", "/api/v1/executions", { json = { workflow = "asks" } }).json().id
+      s:wait(function() return status(id) == "waiting" end, 10, "the run to wait")
+      local zeros = engine.url and "repeat('0', 1000000)" or "printf('%01000000d', 0)"
+      db.run(([[INSERT INTO SIGNALS (execution, id, name, data, sent_us)
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80) SELECT ID('%s'), 'x' || i, 'x', '"' || %s || '"', 1 FROM n]]):format(id, zeros))
+      assert.equal(202, signal(id, "approved", json(('{"n":"%s"}'):format(("1"):rep(1000)))).status)
+      assert.equal(202, signal(id, "approved", json '{"n":2}').status)
+      s:wait(function() return status(id) == "completed" end, 20, "the run to complete")
+      assert.matches(("1"):rep(1000), ask("GET", "/api/v1/executions/" .. id).body, 1, true)
+    end)
+
     on("end the waits of a run, one each, also those that came before", function()
       local id = ask("POST", "/api/v1/executions", { json = { workflow = "asks" } }).json().id
       assert.equal(202, signal(id, "approved", json '{"n":1}').status)

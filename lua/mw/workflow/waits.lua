@@ -41,7 +41,7 @@ local function find(strand, name)
   for _, signal in ipairs(S.ask(strand, "signals")) do
     if signal.name == name and not taken[signal.id] then
       taken[signal.id] = true
-      return signal
+      return signal.is_large and S.ask(strand, "signals", signal.id)[1] or signal
     end
   end
 end

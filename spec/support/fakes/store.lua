@@ -82,11 +82,13 @@ local function new(task, before)
     return durable("signal", function() return M.send(id, name, data, signal_id) end, id, name)
   end
 
-  function M.signals(id)
+  function M.signals(id, one)
     return durable("signals", function()
       local list = {}
       for _, signal in ipairs(M.mail[id]) do
-        if not signal.taken then list[#list + 1] = signal end
+        local is_large = not one and #(signal.data or "") > 256
+        local shown = { id = signal.id, name = signal.name, sent_us = signal.sent_us, data = not is_large and signal.data or nil, is_large = is_large and 1 or nil }
+        if one and signal.id == one or not (one or signal.taken) then list[#list + 1] = shown end
       end
       return list
     end)
