@@ -59,3 +59,26 @@ memory_kb() { awk '/^VmRSS/ {print $2}' "/proc/$1/status"; }
 median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", (b > 0 ? a / b : 0)}'; }
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
+
+# ---- workflows of bench/plugins ----
+
+post() { curl -fs -H 'content-type: application/json' -d "$2" "$BASE$1"; }
+
+# until_is SECONDS VALUE COMMAND…: runs the command until it prints the value.
+until_is() {
+  local until=$(($(date +%s) + $1)) value=$2; shift 2
+  until [ "$("$@")" = "$value" ]; do
+    if [ "$(date +%s)" -ge "$until" ]; then echo "gave up waiting: $* printed $("$@"), not $value" >&2; return 1; fi
+    sleep 0.005
+  done
+}
+last_steps() { curl -fs "$BASE/bench/done/$1" | field done; }
+running() { curl -fs "$BASE/api/v1/executions?status=running&limit=1" | field total; }
+
+# round BATCH COUNT [MORE]: executions a second until the last one is committed. MORE: what else to ask /bench/run, as `,"workflow":"…"`.
+round() {
+  local from=$(date +%s%N)
+  post /bench/run "{\"batch\":\"$1\",\"count\":$2,\"concurrency\":$CONCURRENCY${3:-}}" >/dev/null || return 1
+  until_is 60 "$2" last_steps "$1" && until_is 60 0 running || return 1
+  awk -v n="$2" -v t="$(($(date +%s%N) - from))" 'BEGIN {printf "%.0f\n", n * 1e9 / t}'
+}

@@ -8,27 +8,6 @@ set -u
 COUNT=${COUNT:-20000} CONCURRENCY=${CONCURRENCY:-256} ROUNDS=${ROUNDS:-3}
 trap 'stop_server; rm -rf "$WORK"' EXIT
 
-post() { curl -fs -H 'content-type: application/json' -d "$2" "$BASE$1"; }
-
-# until_is SECONDS VALUE COMMAND…: runs the command until it prints the value.
-until_is() {
-  local until=$(($(date +%s) + $1)) value=$2; shift 2
-  until [ "$("$@")" = "$value" ]; do
-    if [ "$(date +%s)" -ge "$until" ]; then echo "gave up waiting: $* printed $("$@"), not $value" >&2; return 1; fi
-    sleep 0.005
-  done
-}
-last_steps() { curl -fs "$BASE/bench/done/$1" | field done; }
-running() { curl -fs "$BASE/api/v1/executions?status=running&limit=1" | field total; }
-
-# One round: executions a second until the last one is committed.
-round() {
-  local from=$(date +%s%N)
-  post /bench/run "{\"batch\":\"$1\",\"count\":$COUNT,\"concurrency\":$CONCURRENCY}" >/dev/null || return 1
-  until_is 60 "$COUNT" last_steps "$1" && until_is 60 0 running || return 1
-  awk -v n="$COUNT" -v t="$(($(date +%s%N) - from))" 'BEGIN {printf "%.0f\n", n * 1e9 / t}'
-}
-
 # Triggers 100 executions on the idle server; the median of what lies between their created_at and finished_at.
 paced_ms() {
   post /bench/paced '{"batch":"paced","count":100}' >/dev/null && until_is 20 100 last_steps paced && until_is 20 0 running || return 1
@@ -45,11 +24,11 @@ paced_ms() {
 measure() {
   local name=$1 raw=$2; shift 2
   start_server "$name" "$@" || return 1
-  round warm >/dev/null
+  round warm "$COUNT" >/dev/null
   local worker writer
   for i in $(seq "$ROUNDS"); do
     worker=$(cpu_us "$SERVER" worker-) writer=$(cpu_us "$SERVER" db-)
-    round "r$i" >>"$WORK/$name.rates" || { tail -3 "$WORK/$name/log"; return 1; }
+    round "r$i" "$COUNT" >>"$WORK/$name.rates" || { tail -3 "$WORK/$name/log"; return 1; }
     awk -v us=$(($(cpu_us "$SERVER" worker-) - worker)) -v n="$COUNT" 'BEGIN {printf "%.1f\n", us / n}' >>"$WORK/$name.worker"
     awk -v us=$(($(cpu_us "$SERVER" db-) - writer)) -v n="$COUNT" 'BEGIN {printf "%.1f\n", us / n}' >>"$WORK/$name.writer"
     $raw "$CONCURRENCY" >>"$WORK/$name.raw" || return 1

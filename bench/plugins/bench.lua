@@ -13,14 +13,54 @@ mw.workflow("bench", {
     end },
 })
 
--- POST /bench/run {"batch": "x", "count": 20000, "concurrency": 64}: triggers, keeping that many triggers in flight.
+-- The same three steps in a function.
+mw.workflow("bench_function", function(ctx, input)
+  local a = ctx:step("a", function() return { n = 1 } end)
+  local b = ctx:step("b", function() return { n = a.n + 1 } end)
+  return ctx:step("c", function()
+    mw.kv.incr("done:" .. input.batch)
+    return { n = b.n + 1 }
+  end)
+end)
+
+-- A parent with one child of one step.
+mw.workflow("bench_child", { { name = "a", run = function() return { n = 1 } end } })
+mw.workflow("bench_parent", function(ctx, input)
+  local answer = ctx:call("bench_child", input)
+  return ctx:step("last", function()
+    mw.kv.incr("done:" .. input.batch)
+    return { n = answer.n + 1 }
+  end)
+end)
+
+-- A hundred items, each with a step of its own, all beside each other.
+local hundred = {}
+for i = 1, 100 do hundred[i] = i end
+mw.workflow("bench_map", function(ctx, input)
+  local squares = ctx:map(hundred, function(c, item) return c:step("square", function() return item * item end) end, { concurrency = 100 })
+  return ctx:step("last", function()
+    mw.kv.incr("done:" .. input.batch)
+    return #squares
+  end)
+end)
+
+-- What bench/seed.py copies.
+mw.workflow("bench_asleep", {
+  { name = "a", run = function() return { n = 1 } end },
+  { sleep = "30d" },
+  { name = "b", run = function() return { n = 2 } end },
+})
+
+-- POST /bench/run {"batch": "x", "count": 20000, "concurrency": 64, "workflow": "bench", "delay": "1ms"}: triggers, keeping that many
+-- triggers in flight. Without `delay` a run goes from its trigger to the worker in memory; with it, it is stored and claimed when due.
 mw.post("/bench/run", { timeout = 300 }, function(req, res)
   local ask = req:json()
-  local left = ask.count
+  local left, workflow = ask.count, ask.workflow or "bench"
+  local opts = ask.delay and { delay = ask.delay } or nil
   local function trigger_many()
     while left > 0 do
       left = left - 1
-      mw.trigger("bench", { batch = ask.batch })
+      mw.trigger(workflow, { batch = ask.batch }, opts)
     end
   end
   local started = mw.now()
