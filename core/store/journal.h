@@ -130,7 +130,8 @@ typedef void (*mw_claim_cb)(int status, const mw_claimed *list, size_t count, in
 
 /** Claims up to `limit` executions that are due (queued, sleeping or waiting) or orphaned, in one durable conditional update. Workflows
  *  get equal shares of it. In a workflow the highest priority comes first, then what is due longest; a run counts one priority more for
- *  every minute that it is due. What is paused is left. `next_due_us`: when to claim again (INT64_MAX: nothing is known to become
+ *  every minute that it is due. What is paused is left,
+ *  unless it was cancelled (control 2 or 3). `next_due_us`: when to claim again (INT64_MAX: nothing is known to become
  *  due). */
 int mw_store_claim(mw_store_client *client, int64_t now_us, int limit, mw_claim_cb cb, void *arg);
 

@@ -17,7 +17,7 @@
 #define MAX_LINES 10000    // pairs of workflow and priority that one claim looks at
 
 typedef enum statement {
-  ST_ORPHANS, ST_SHIFT, ST_ADMIT, ST_NEXT_WORKFLOW, ST_NEXT_PRIORITY, ST_DUE, ST_EARLY, ST_TAKE, ST_NEXT_DUE, STATEMENTS,
+  ST_ORPHANS, ST_SHIFT, ST_ADMIT, ST_NEXT_WORKFLOW, ST_NEXT_PRIORITY, ST_DUE, ST_CANCELLED, ST_EARLY, ST_TAKE, ST_NEXT_DUE, STATEMENTS,
 } statement;
 
 #define UNPAUSED " NOT EXISTS (SELECT 1 FROM workflow_pauses p WHERE p.app = e.app AND p.workflow IN (e.workflow, '*'))"
@@ -40,6 +40,10 @@ static const char *const texts[STATEMENTS] = {
                " AND EXISTS (SELECT 1 FROM apps a WHERE NOT EXISTS"
                " (SELECT 1 FROM workflow_pauses p WHERE p.app = a.name AND p.workflow IN (?1, '*')))"
                " AND" HAS_SLOT " AND" UNPAUSED " ORDER BY e.due_us, e.id LIMIT ?4",
+    // What an operator cancelled is undone also while its workflow is paused.
+    [ST_CANCELLED] = "SELECT e.id, e.due_us FROM executions e INDEXED BY executions_cancelled"
+                     " WHERE e.control >= 2 AND e.status <> 2 AND e.status < 5 AND e.due_us <= ?1 AND" HAS_SLOT
+                     " ORDER BY e.due_us, e.id LIMIT ?2",
     // Queued before the clock was set back: what waits for no time is always due. Those that are so by the clock were taken before.
     [ST_EARLY] = "SELECT e.id, e.due_us FROM (SELECT * FROM executions WHERE status = 1 ORDER BY id DESC LIMIT 1000) e"
                  " WHERE e.due_us > ?1 AND" HAS_SLOT " AND" UNPAUSED " ORDER BY e.id LIMIT ?2",
@@ -172,16 +176,20 @@ static int find(claim *c, sqlite3_stmt *st, int64_t priority) {
   return done(st, rc);
 }
 
-/** Takes what a statement with two parameters, a number and a limit, finds. */
-static int take_simple(claim *c, statement which, int64_t first, bool interrupted) {
+/** Takes up to `limit` of what a statement with two parameters, a number and a limit, finds. */
+static int take_some(claim *c, statement which, int64_t first, size_t limit, bool interrupted) {
   sqlite3_stmt *st;
   int rc = get(c->file, which, &st);
-  if (rc || room(c) == 0) return rc;
+  if (rc || limit == 0) return rc;
   sqlite3_bind_int64(st, 1, first);
-  sqlite3_bind_int64(st, 2, (int64_t)room(c));
+  sqlite3_bind_int64(st, 2, (int64_t)limit);
   c->found_count = 0;
   rc = find(c, st, 0);
-  return rc ? rc : take_found(c, room(c), interrupted);
+  return rc ? rc : take_found(c, limit, interrupted);
+}
+
+static int take_simple(claim *c, statement which, int64_t first, bool interrupted) {
+  return take_some(c, which, first, room(c), interrupted);
 }
 
 // ---- lines ----
@@ -328,7 +336,10 @@ int mw_sqlite_claim_run(mw_sqlite_file *file, mw_sqlite_member *m) {
   int rc = take_orphans(&c);
   if (!rc) rc = follow_clock(file, &clock_us);
   if (!rc) rc = admit(&c);
+  // Half of the room at first, so that many of them do not keep all else waiting.
+  if (!rc) rc = take_some(&c, ST_CANCELLED, m->claim.now_us, (room(&c) + 1) / 2, false);
   if (!rc) rc = take_shares(&c);
+  if (!rc) rc = take_simple(&c, ST_CANCELLED, m->claim.now_us, false);
   if (!rc) rc = take_simple(&c, ST_EARLY, m->claim.now_us, false);
   if (!rc) rc = find_next_due(&c);
   if (!rc) m->claim.clock_us = clock_us;

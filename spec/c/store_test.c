@@ -777,6 +777,27 @@ static void test_what_is_paused_is_not_claimed(void) {
   remove_dir(f.dir);
 }
 
+static void test_what_is_cancelled_is_claimed_also_when_it_is_paused(void) {
+  fixture f;
+  setup(&f);
+  int64_t now_us = mw_clock_wall_us();
+  for (int i = 0; i < 8; i++) queue(&f, "a", 0, 1);
+  must(&f, MW_DB_ENGINE, "UPDATE executions SET control = 3");
+  mw_id held = queue(&f, "a", 0, 1), free = queue(&f, "b", 0, 1);
+  must(&f, MW_DB_ENGINE, "INSERT INTO workflow_pauses (app, workflow, actor, at_us) VALUES ('default', 'a', 'me', 1)");
+  claims c = claim(&f, now_us, 4); // many of them leave room for others
+  CHECK_INT(c.count, 4);
+  int found = 0;
+  for (size_t i = 0; i < c.count; i++) found += memcmp(&c.ids[i], &free, sizeof free) == 0;
+  CHECK_INT(found, 1);
+  must(&f, MW_DB_ENGINE, "UPDATE workflow_pauses SET workflow = '*'");
+  CHECK_INT(claim(&f, now_us, 10).count, 5);
+  CHECK_INT(claim(&f, now_us, 10).count, 0);
+  CHECK_INT(status_of(&f, held), MW_STATUS_QUEUED);
+  stop(&f);
+  remove_dir(f.dir);
+}
+
 static void test_an_owner_is_told_what_an_operator_wants(void) {
   fixture f;
   setup(&f);
@@ -1442,6 +1463,7 @@ static const test tests[] = {
     TEST(test_workflows_get_equal_shares_of_a_claim),
     TEST(test_priorities_come_first_and_age_raises_them),
     TEST(test_what_is_paused_is_not_claimed),
+    TEST(test_what_is_cancelled_is_claimed_also_when_it_is_paused),
     TEST(test_an_owner_is_told_what_an_operator_wants),
     TEST(test_code_is_stored_once_by_content),
     TEST(test_changes_are_numbered_without_a_gap),
@@ -1488,6 +1510,7 @@ static const test loop_tests[] = {
     TEST(test_workflows_get_equal_shares_of_a_claim),
     TEST(test_priorities_come_first_and_age_raises_them),
     TEST(test_what_is_paused_is_not_claimed),
+    TEST(test_what_is_cancelled_is_claimed_also_when_it_is_paused),
     TEST(test_an_owner_is_told_what_an_operator_wants),
     TEST(test_code_is_stored_once_by_content),
     TEST(test_changes_are_numbered_without_a_gap),

@@ -8,6 +8,13 @@ local plugin = [==[
   local mw = require "mw"
   mw.workflow("quick", { { name = "a", run = function() return 1 end } })
   mw.workflow("other", { { name = "a", run = function() return 1 end } })
+  mw.workflow("undoes", function(ctx)
+    for _, name in ipairs { "one", "two", "three" } do
+      ctx:step(name, function() end, { undo = function() mw.sleep(0.01) mw.kv.incr("undone") end })
+    end
+    ctx:wait_for("go")
+  end)
+  mw.get("/undone", function(req, res) res:json { n = tonumber(mw.kv.get("undone") or 0) } end)
   mw.workflow("slow", { { name = "a", run = function() mw.sleep(0.3) end }, { name = "b", run = function() end } })
 ]==]
 
@@ -63,6 +70,20 @@ for _, database in ipairs(durable.databases()) do
       post "resume"
       assert.equal("completed", status(id, 10))
     end)
+
+    for _, what in ipairs { "workflows/undoes/pause", "pause" } do
+      it("lets a cancelled run undo its steps (" .. what .. ")", function()
+        serve()
+        local id, kept = start "undoes", start "undoes"
+        s:wait(function() return status(id) == "waiting" and status(kept) == "waiting" end, 5)
+        post(what)
+        s:post("/api/v1/executions/" .. kept .. "/signals/go", { json = {} })
+        assert.equal(200, s:post("/api/v1/executions/" .. id .. "/cancel", { json = { undo = true } }).status)
+        assert.equal("cancelled", status(id, 5))
+        assert.equal(3, s:get("/undone").json().n)
+        assert.equal("queued", status(kept))
+      end)
+    end
 
     it("from the start runs nothing until it is taken back", function()
       serve { "--workers", "2", "--paused" }

@@ -225,6 +225,7 @@ local function look(run)
   local rows = store.query("engine", "SELECT control, error FROM {{schema}}.executions WHERE id = $1 AND fence = $2", { { id = run.id }, run.fence })
   local row = rows and rows[1]
   local control = row and tonumber(row.control) or 0
+  if control > R.PAUSE then run.overrules = true end
   if row and control == 0 and run.control == R.PAUSE then run.control = false end -- taken back
   if control == 0 or run.settled or (run.compensating and control ~= R.PAUSE) then return end
   run.control, run.cancel_error = control, row.error
@@ -262,7 +263,7 @@ local function new_run(id, fence, number, seed, start_us, workflow, app, input_t
     id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
     input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
     def = false, driver = false, what = false, answer = false, token = false, step = false, t0 = 0, context_meta = false,
-    control = false, deadline_us = false, handle = false, passes_on = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
+    control = false, overrules = false, deadline_us = false, handle = false, passes_on = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
     w_error = false,
   }
 end

@@ -194,7 +194,7 @@ local commit = M.commit
 --- protects writes, not what a step does outside).
 function M.must_yield(run)
   local engine = run.engine
-  return run.control or not is_current() or engine.is_stopped() or engine.is_paused(run.workflow) or lease_left() <= 0
+  return run.control or not is_current() or engine.is_stopped() or (engine.is_paused(run.workflow) and not run.overrules) or lease_left() <= 0
 end
 
 --- What an operator's wish makes of the run: status, error. Undoing is imperative.lua's.
