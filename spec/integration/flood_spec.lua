@@ -91,7 +91,8 @@ for _, database in ipairs(durable.databases()) do
       local grown = s:memory() - before
       print(("%s: %d runs at rest, %.1f MB"):format(database.name, SLEEPERS, grown / 1024 / 1024))
       -- SQLite's page cache fills up meanwhile, which is bounded: three times as many runs take hardly more.
-      assert.is_true(grown < (slow and 100 or 10) * 1024 * 1024, ("%d runs at rest took %.1f MB"):format(SLEEPERS, grown / 1024 / 1024))
+      -- Under a sanitizer what was freed stays with it, and says nothing.
+      assert.is_true(slow or grown < 10 * 1024 * 1024, ("%d runs at rest took %.1f MB"):format(SLEEPERS, grown / 1024 / 1024))
       local slowest = 0
       for _ = 1, 10 do slowest = math.max(slowest, small()) end
       assert.is_true(slowest < (slow and 3 or 0.5), ("a run beside them took %.2f s"):format(slowest))
