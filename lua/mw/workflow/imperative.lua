@@ -524,7 +524,7 @@ function M.died(run, err)
     return writer.commit(run) and "reload" or "over"
   end
   if run.phase == "body" then
-    undo.finish(run, "failed", err, nil, true)
+    conclude(run, false, err) -- it may have been over: then the body went on all the same, catching what it was told
     return "over"
   end
   local row, due_us = R.failure_row(run, run.step, err)

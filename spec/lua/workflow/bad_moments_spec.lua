@@ -136,6 +136,19 @@ describe("the engine at bad moments", function()
     assert.equal(FAILED, server.row(run).status)
   end)
 
+  it("lets a run sleep whose body catches that it ended and goes on until it is killed", function()
+    local woken = false
+    local row = run_of(function(ctx)
+      if not pcall(ctx.sleep, ctx, "10s") then server.task.kill_running() end
+      woken = true
+    end, nil, 5)
+    assert.equal(3, row.status)
+    assert.is_false(woken)
+    for _, line in ipairs(server.logs) do assert.not_match("another owner", line.message) end
+    server.task.run(20)
+    assert.equal(COMPLETED, row.status)
+  end)
+
   it("fails a run whose last branch is killed, though the body would catch that, and undoes", function()
     local row, err = run_of(function(ctx)
       ctx:step("a", note("a"), undoing("a"))
