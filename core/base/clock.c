@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,4 +67,58 @@ int mw_clock_format(int64_t wall_us, char text[MW_CLOCK_TEXT]) {
   gmtime_r(&seconds, &tm);
   return snprintf(text, MW_CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", (tm.tm_year + 1900) % 10000,
                   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)micros);
+}
+
+// ---- reading ----
+
+/** Takes `count` digits, and one of the characters that must stand behind them (NULL: nothing). */
+static bool take(mw_str *rest, size_t count, const char *marks, int *out) {
+  size_t all = count + (marks != NULL);
+  if (rest->len < all) return false;
+  *out = 0;
+  for (size_t i = 0; i < count; i++) {
+    char c = rest->ptr[i];
+    if (c < '0' || c > '9') return false;
+    *out = *out * 10 + (c - '0');
+  }
+  if (marks && (!rest->ptr[count] || !strchr(marks, rest->ptr[count]))) return false;
+  *rest = mw_str_of(rest->ptr + all, rest->len - all);
+  return true;
+}
+
+static int64_t take_fraction(mw_str *rest) {
+  int64_t micros = 0, unit = 100000;
+  size_t i = 1;
+  if (rest->len < 2 || rest->ptr[0] != '.') return 0;
+  for (; i < rest->len && rest->ptr[i] >= '0' && rest->ptr[i] <= '9'; i++, unit /= 10) micros += unit * (rest->ptr[i] - '0');
+  if (i > 1) *rest = mw_str_of(rest->ptr + i, rest->len - i);
+  return micros;
+}
+
+/** Seconds east of Greenwich; it must be all that is left. */
+static bool take_offset(mw_str *rest, int64_t *east) {
+  int hours, minutes;
+  *east = 0;
+  if (rest->len == 1 && (rest->ptr[0] | 0x20) == 'z') return true;
+  if (rest->len != 6 || (rest->ptr[0] != '+' && rest->ptr[0] != '-')) return false;
+  int sign = rest->ptr[0] == '-' ? -1 : 1;
+  mw_str digits = mw_str_of(rest->ptr + 1, rest->len - 1);
+  if (!take(&digits, 2, ":", &hours) || !take(&digits, 2, NULL, &minutes) || hours > 23 || minutes > 59) return false;
+  *east = sign * (hours * 60 + minutes) * INT64_C(60);
+  return true;
+}
+
+bool mw_clock_parse(mw_str text, int64_t *wall_us) {
+  int year, month, day, hour, minute, second;
+  int64_t east;
+  if (!take(&text, 4, "-", &year) || !take(&text, 2, "-", &month) || !take(&text, 2, "Tt ", &day) || !take(&text, 2, ":", &hour) ||
+      !take(&text, 2, ":", &minute) || !take(&text, 2, NULL, &second))
+    return false;
+  int64_t micros = take_fraction(&text);
+  if (!take_offset(&text, &east) || year < 1 || hour > 23 || minute > 59 || second > 59) return false;
+  struct tm tm = {.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = hour, .tm_min = minute, .tm_sec = second};
+  int64_t seconds = (int64_t)timegm(&tm);
+  if (tm.tm_mon != month - 1 || tm.tm_mday != day) return false; // 30 February, which timegm takes for 2 March
+  *wall_us = (seconds - east) * 1000000 + micros;
+  return true;
 }

@@ -5,7 +5,10 @@
 // Thread-safe. Specs shift the first with mw_clock_shift; a thread with a world of its own (base/world.h) reads that one's. In builds with MW_DEBUG
 // the file that MW_CLOCK_FILE names shifts it from outside: 8 bytes in the machine's order, microseconds, written to while the program runs.
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "base/str.h"
 
 /* ffi-begin */
 int64_t mw_clock_wall_us(void);
@@ -30,3 +33,8 @@ int64_t mw_clock_shifted_us(void);
 #define MW_CLOCK_TEXT 32
 /** Writes "2026-11-21T06:55:20.123456Z"; returns the length. */
 int mw_clock_format(int64_t wall_us, char text[MW_CLOCK_TEXT]);
+/* ffi-begin */
+/** Reads an RFC 3339 time ("2026-03-29T03:00:00.5+02:00"; years 1 to 9999, no leap second, digits beyond microseconds are dropped). Returns false for
+ *  anything else. */
+bool mw_clock_parse(mw_str text, int64_t *wall_us);
+/* ffi-end */

@@ -14,6 +14,7 @@
 #include "base/size.h"
 #include "bind/host.h"
 #include "bind/plugin_files.h"
+#include "http/date.h"
 #include "state/kv.h"
 #include "vm/scratch.h"
 #include "vm/task.h"
@@ -63,6 +64,16 @@ static int l_format_time(lua_State *L) {
   char text[MW_CLOCK_TEXT];
   int len = mw_clock_format((int64_t)luaL_checknumber(L, 1), text);
   lua_pushlstring(L, text, (size_t)len);
+  return 1;
+}
+
+// parse_time(text) -> microseconds since 1970, or nil: RFC 3339, or a date as HTTP has it.
+static int l_parse_time(lua_State *L) {
+  mw_str text = check_str(L, 1);
+  int64_t us, seconds;
+  if (mw_clock_parse(text, &us)) lua_pushnumber(L, (lua_Number)us);
+  else if (mw_date_parse(text, mw_clock_wall_us() / 1000000, &seconds)) lua_pushnumber(L, (lua_Number)seconds * 1e6);
+  else lua_pushnil(L);
   return 1;
 }
 
@@ -338,6 +349,7 @@ static const luaL_Reg functions[] = {
     {"uuid", l_uuid},
     {"random", l_random},
     {"format_time", l_format_time},
+    {"parse_time", l_parse_time},
     {"duration", l_duration},
     {"size", l_size},
     {"distance", l_distance},

@@ -20,6 +20,7 @@ local M = {
   worker = core.worker,
   generation = core.generation,
   format_time = core.format_time,
+  parse_time = core.parse_time,
 }
 
 local cached = {}

@@ -76,25 +76,12 @@ end
 
 local retryable_status = { [408] = true, [425] = true, [429] = true }
 
-local months = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12 }
-
--- Seconds since 1970 of a date as HTTP writes it ("Wed, 25 Nov 2026 20:00:00 GMT"), or nil.
-local function http_date(text)
-  local day, name, year, h, m, s = text:match("^%a+, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
-  local month = months[name]
-  if not month then return nil end
-  day, year = tonumber(day), tonumber(year)
-  if month < 3 then month, year = month + 12, year - 1 end -- the year begins in March, so that a leap day is its last
-  local days = 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400) + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
-  return ((days * 24 + tonumber(h)) * 60 + tonumber(m)) * 60 + tonumber(s)
-end
-
 -- Seconds that a Retry-After header asks for, or nil.
 local function retry_after(headers)
   local text = headers["retry-after"]
   if type(text) ~= "string" then return nil end
-  local at = http_date(text)
-  return at and math.max(0, at - runtime.now_us() / 1e6) or tonumber(text:match("^%d+$"))
+  local at = runtime.parse_time(text)
+  return at and math.max(0, (at - runtime.now_us()) / 1e6) or tonumber(text:match("^%d+$"))
 end
 
 --- The response itself when its status is 2xx; else raises `http_status` with `status`, `retry_after` and the start of the `body`.

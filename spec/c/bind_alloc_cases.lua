@@ -96,7 +96,7 @@ local cases = {
   -- ---- runtime ----
   function(tag)
     local r = C.runtime
-    assert(r.now_us() and r.mono() and r.uuid() and r.random() and r.format_time(1e15) and r.duration "5s" and r.size "1KiB" and r.distance(tag, "tag"))
+    assert(r.now_us() and r.mono() and r.uuid() and r.random() and r.format_time(1e15) and r.parse_time "2026-03-29T03:00:00Z" and r.duration "5s" and r.size "1KiB" and r.distance(tag, "tag"))
     r.duration("soon" .. tag)
     r.size("much" .. tag)
     r.log("info", "spec", "words " .. tag, tag, '{"a":1}')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Values of headers: dates, parameters, codings; and paths of files.
+// Times and values of headers: dates, parameters, codings; and paths of files.
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "fuzz.h"
 #include "http/beneath.h"
 #include "http/coding.h"
@@ -13,6 +14,14 @@ static void try_date(mw_str text) {
   if (!mw_date_parse(text, 1764086400, &seconds)) return;
   MUST(mw_date_format(seconds, written) == MW_DATE_TEXT - 1);
   MUST(mw_date_parse(mw_str_from(written), 1764086400, &again) && again == seconds);
+}
+
+static void try_time(mw_str text) {
+  int64_t us, again;
+  char written[MW_CLOCK_TEXT];
+  if (!mw_clock_parse(text, &us) || us < INT64_C(-62135596800000000) || us > INT64_C(253402300799999999)) return; // its offset may lead out of the years
+  mw_clock_format(us, written);
+  MUST(mw_clock_parse(mw_str_from(written), &again) && again == us);
 }
 
 static void try_params(mw_str text) {
@@ -28,6 +37,7 @@ static void try_params(mw_str text) {
 
 FUZZ(bytes) {
   try_date(bytes);
+  try_time(bytes);
   try_params(bytes);
   mw_coding_of(bytes);
   mw_coding coding = mw_coding_negotiate(bytes);

@@ -9,7 +9,6 @@
 local access = require "mw.api.access"
 local errors = require "mw.errors"
 local runtime = require "mw._runtime"
-local filter = require "mw.runs.filter"
 local options = require "mw.workflow.trigger"
 local surface = require "mw.api.surface"
 local validate = require "mw.validate"
@@ -50,7 +49,7 @@ M.option_schema = {
 -- Seconds since 1970 of `at`.
 local function moment(at)
   if type(at) ~= "string" then return at end
-  local us = filter.rfc3339(at)
+  local us = runtime.parse_time(at)
   if not us then errors.throw("invalid", string.format("at must be a time like 2026-03-29T03:00:00Z, or seconds since 1970, got %q", at:sub(1, 60))) end
   return us / 1e6
 end

@@ -56,31 +56,11 @@ local function status_numbers(names)
   return table.concat(numbers, ", ")
 end
 
--- Days since 1970 of a date (Howard Hinnant's civil calendar).
-local function days_of(year, month, day)
-  if month <= 2 then year = year - 1 end
-  local era = math.floor(year / 400)
-  local of_era = year - era * 400
-  local of_year = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
-  return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
-end
-
---- Microseconds of an RFC 3339 time, or nil.
-function M.rfc3339(value)
-  local year, month, day, hour, minute, second, rest = value:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$")
-  if not year or tonumber(month) > 12 or tonumber(day) > 31 or tonumber(hour) > 23 or tonumber(minute) > 59 then return nil end
-  local sign, east_hours, east_minutes = rest:match("^([+-])(%d%d):(%d%d)$")
-  if not sign and rest ~= "Z" and rest ~= "z" then return nil end
-  local east = sign and (tonumber(east_hours) * 60 + tonumber(east_minutes)) * 60 * (sign == "+" and 1 or -1) or 0
-  local seconds = days_of(tonumber(year), tonumber(month), tonumber(day)) * 86400 + hour * 3600 + minute * 60 + tonumber(second) - east
-  return math.floor(seconds * 1e6 + 0.5)
-end
-
---- The same, or of a duration before now.
+--- Microseconds of an RFC 3339 time, or of a duration before now; nil when it is neither.
 function M.time(value)
   local ago = core.duration(value)
   if ago then return math.floor(runtime.now_us() - ago * 1e6) end
-  return M.rfc3339(value)
+  return runtime.parse_time(value)
 end
 
 local function time_of(name, value)
