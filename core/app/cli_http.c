@@ -332,6 +332,15 @@ int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer) {
   return MW_EXIT_FAILED;
 }
 
+// ---- columns ----
+
+void mw_cli_print_cell(mw_str json, const char *key, int width, int most) {
+  mw_buf text = MW_BUF_INIT;
+  if (!mw_cli_json_string(json, key, &text)) mw_buf_add_byte(&text, '-');
+  printf("%-*.*s ", width, most ? most : (int)text.len, mw_buf_cstr(&text));
+  mw_buf_deinit(&text);
+}
+
 // ---- paths ----
 
 void mw_cli_add_escaped(mw_buf *out, const char *text) {

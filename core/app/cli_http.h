@@ -39,6 +39,9 @@ int mw_cli_answer_fail(const mw_cli *cli, const mw_cli_answer *answer);
 bool mw_cli_json_string(mw_str json, const char *key, mw_buf *out);
 /** Calls `each` with the text of every item of the array `key` of a JSON object, in order. */
 void mw_cli_json_each(mw_str json, const char *key, void (*each)(mw_str item, void *arg), void *arg);
+/** Prints the member `key` of a JSON object as a column of `width` (0: as wide as it is) and a blank; "-" when there is none. At most `most`
+ *  characters of it, 0: all. */
+void mw_cli_print_cell(mw_str json, const char *key, int width, int most);
 /** Appends a text as a part of a URL: all but letters, digits and "-._~" as %XX. */
 void mw_cli_add_escaped(mw_buf *out, const char *text);
 /** Appends "?name=value", or "&name=value" when the path has parameters already; nothing when `value` is NULL. */

@@ -12,14 +12,6 @@
 #define DEFAULT_WAIT_S 60
 #define LONGEST_WAIT_S 60 // of one request
 
-static void print_field(mw_str json, const char *member, int width, int precision) {
-  mw_buf text = MW_BUF_INIT;
-  if (!mw_cli_json_string(json, member, &text)) mw_buf_add_byte(&text, '-');
-  if (precision) printf("%-*.*s ", width, precision, mw_buf_cstr(&text));
-  else printf("%-*s ", width, mw_buf_cstr(&text));
-  mw_buf_deinit(&text);
-}
-
 static bool has_field(mw_str json, const char *member) {
   mw_buf text = MW_BUF_INIT;
   bool is_there = mw_cli_json_string(json, member, &text);
@@ -30,11 +22,11 @@ static bool has_field(mw_str json, const char *member) {
 // ---- list ----
 
 static void print_run(mw_str item, void *arg) {
-  print_field(item, "id", 36, 0);
-  print_field(item, "status", 9, 0);
-  print_field(item, "workflow", 24, 0);
-  print_field(item, "created_at", SECOND_TEXT, SECOND_TEXT);
-  if (has_field(item, "error.message")) print_field(item, "error.message", 0, 60);
+  mw_cli_print_cell(item, "id", 36, 0);
+  mw_cli_print_cell(item, "status", 9, 0);
+  mw_cli_print_cell(item, "workflow", 24, 0);
+  mw_cli_print_cell(item, "created_at", SECOND_TEXT, SECOND_TEXT);
+  if (has_field(item, "error.message")) mw_cli_print_cell(item, "error.message", 0, 60);
   putchar('\n');
   ++*(int *)arg;
 }
@@ -80,9 +72,9 @@ static void print_try(mw_str item, void *arg) {
   mw_buf status = MW_BUF_INIT;
   if (mw_cli_json_string(item, "status", &status) && strcmp(mw_buf_cstr(&status), "completed") != 0) {
     printf("      attempt ");
-    print_field(item, "attempt", 0, 0);
-    print_field(item, "status", 0, 0);
-    if (has_field(item, "error.message")) print_field(item, "error.message", 0, 0);
+    mw_cli_print_cell(item, "attempt", 0, 0);
+    mw_cli_print_cell(item, "status", 0, 0);
+    if (has_field(item, "error.message")) mw_cli_print_cell(item, "error.message", 0, 0);
     putchar('\n');
   }
   mw_buf_deinit(&status);
@@ -90,21 +82,21 @@ static void print_try(mw_str item, void *arg) {
 
 static void print_step(mw_str item, void *arg) {
   fputs("  ", stdout);
-  print_field(item, "name", 28, 0);
-  print_field(item, "kind", 8, 0);
-  print_field(item, "status", 10, 0);
-  print_field(item, "started_at", SECOND_TEXT, SECOND_TEXT);
-  print_field(item, "finished_at", SECOND_TEXT, SECOND_TEXT);
+  mw_cli_print_cell(item, "name", 28, 0);
+  mw_cli_print_cell(item, "kind", 8, 0);
+  mw_cli_print_cell(item, "status", 10, 0);
+  mw_cli_print_cell(item, "started_at", SECOND_TEXT, SECOND_TEXT);
+  mw_cli_print_cell(item, "finished_at", SECOND_TEXT, SECOND_TEXT);
   putchar('\n');
   mw_cli_json_each(item, "tries", print_try, NULL);
 }
 
 static void print_wait(mw_str item, void *arg) {
   fputs("It waits for the signal ", stdout);
-  print_field(item, "signal", 0, 0);
+  mw_cli_print_cell(item, "signal", 0, 0);
   if (has_field(item, "deadline_at")) {
     fputs("until ", stdout);
-    print_field(item, "deadline_at", 0, 0);
+    mw_cli_print_cell(item, "deadline_at", 0, 0);
   }
   putchar('\n');
 }
@@ -112,14 +104,14 @@ static void print_wait(mw_str item, void *arg) {
 static void print_line(mw_str body, const char *what, const char *member) {
   if (!has_field(body, member)) return;
   printf("%s ", what);
-  print_field(body, member, 0, 0);
+  mw_cli_print_cell(body, member, 0, 0);
   putchar('\n');
 }
 
 static void show_run(const mw_cli *cli, mw_str body) {
-  print_field(body, "id", 0, 0);
-  print_field(body, "workflow", 0, 0);
-  print_field(body, "status", 0, 0);
+  mw_cli_print_cell(body, "id", 0, 0);
+  mw_cli_print_cell(body, "workflow", 0, 0);
+  mw_cli_print_cell(body, "status", 0, 0);
   putchar('\n');
   print_line(body, "created", "created_at");
   print_line(body, "finished", "finished_at");
@@ -137,8 +129,8 @@ static void show_run(const mw_cli *cli, mw_str body) {
 static void print_event(mw_str item, void *arg) { printf("    %.*s\n", MW_STR_FMT(item)); }
 
 static void print_row(mw_str item, void *arg) {
-  print_field(item, "number", 6, 0);
-  print_field(item, "at", 0, 0);
+  mw_cli_print_cell(item, "number", 6, 0);
+  mw_cli_print_cell(item, "at", 0, 0);
   putchar('\n');
   mw_cli_json_each(item, "events", print_event, NULL);
 }

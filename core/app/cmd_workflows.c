@@ -6,18 +6,11 @@
 #include "app/cli_http.h"
 #include "app/commands.h"
 
-static void print_cell(mw_str json, const char *member, int width) {
-  mw_buf text = MW_BUF_INIT;
-  if (!mw_cli_json_string(json, member, &text)) mw_buf_add_byte(&text, '-');
-  printf("%-*s ", width, mw_buf_cstr(&text));
-  mw_buf_deinit(&text);
-}
-
 static void print_workflow(mw_str item, void *arg) {
-  print_cell(item, "name", 28);
-  print_cell(item, "form", 12);
-  print_cell(item, "where", 32);
-  print_cell(item, "paused_by", 0);
+  mw_cli_print_cell(item, "name", 28, 0);
+  mw_cli_print_cell(item, "form", 12, 0);
+  mw_cli_print_cell(item, "where", 32, 0);
+  mw_cli_print_cell(item, "paused_by", 0, 0);
   putchar('\n');
   ++*(int *)arg;
 }

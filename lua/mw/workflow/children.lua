@@ -54,7 +54,6 @@ local function started(strand, known, key, kind, name, input_text, opts)
   S.flush(strand) -- the child is an effect: what came before it, its input and its id among it, is durable first
   local id, err = create(strand, child_id(strand, key), name, input_text, opts, kind == "call" and key or nil)
   if not id then return nil, err end
-  strand.root.has_children = true
   writer.add(strand.root, journal[kind](key, id, name, opts.on_cancel or (kind == "call" and "cancel" or "leave"), R.elapsed(strand)))
   return id
 end

@@ -14,8 +14,8 @@
 local core = require "mw.core.task"
 local determinism = require "mw.workflow.determinism"
 local errors = require "mw.errors"
-local imperative = require "mw.workflow.imperative"
 local fold = require "mw.workflow.fold"
+local imperative = require "mw.workflow.imperative"
 local journal = require "mw.workflow.journal"
 local list = require "mw.workflow.list"
 local R = require "mw.workflow.run"
@@ -97,31 +97,24 @@ function M.note_due(due_us)
   if stopped then store.notify() end
 end
 
-local function cancel_children(id)
-  local ok, err = errors.pcall(M.on_cancelled, id)
-  if not ok then runtime.log("error", "workflow", string.format("the children of execution %s could not be cancelled: %s", id, tostring(err))) end
+local function run_hook(what, hook, ...)
+  local ok, err = errors.pcall(hook, ...)
+  if ok then return true end
+  if errors.from(err).code == "cancelled" then return nil end
+  runtime.log("error", "workflow", string.format("%s failed: %s", what, tostring(err)))
+end
+
+-- Calls what others have put in for us, in a task of its own.
+local function spawn_hook(what, hook, ...)
+  if hook then pcall(spawn, run_hook, "workflow " .. what, nil, what, hook, ...) end
 end
 
 --- A run was cancelled here: so are the children it said so of.
 function M.note_end(run)
-  if M.on_cancelled and run.driver == imperative then pcall(spawn, cancel_children, "workflow children", nil, run.id) end
+  if run.driver == imperative then spawn_hook("cancelling children", M.on_cancelled, run.id) end
 end
 
-local function read_pauses()
-  local ok, err = errors.pcall(M.read_pauses)
-  if not ok and errors.from(err).code ~= "cancelled" then
-    runtime.log("warn", "workflow", "which workflows are paused could not be read: " .. tostring(err))
-  end
-end
-
-local function load_pauses()
-  if M.read_pauses then pcall(spawn, read_pauses, "workflow pauses", nil) end
-end
-
-local function check_pause(id)
-  local ok, err = errors.pcall(M.on_paused, id)
-  if not ok then runtime.log("warn", "workflow", string.format("execution %s was paused, and whether it was resumed meanwhile is not known: %s", id, tostring(err))) end
-end
+local function load_pauses() spawn_hook("reading pauses", M.read_pauses) end
 
 local function append_now(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
@@ -144,8 +137,8 @@ local function end_run(run)
   if run.ended_here then return end
   run.ended_here = true
   if run.id then in_hand[run.id] = nil end
-  if run.control == R.PAUSE and M.on_paused then pcall(spawn, check_pause, "workflow pause", nil, run.id) end
-  if run.has_results and run.w_status == status.COMPLETED then pcall(spawn, forget_results, "workflow results", nil, run.id) end
+  if run.control == R.PAUSE then spawn_hook("looking whether a pause was taken back", M.on_paused, run.id) end
+  if run.has_results and run.w_status == status.COMPLETED then spawn_hook("forgetting results", forget_results, run.id) end
   if run.passes_on then M.note_due(0) end -- to its parent, or to the next of its group
   active = active - 1
   if backlog and not stopped then
@@ -263,8 +256,8 @@ local function new_run(id, fence, number, seed, start_us, workflow, app, input_t
     id = id, fence = fence, number = number, seed = seed, start_us = start_us, at = 0, workflow = workflow, app = app,
     input_text = input_text, results = {}, index = 1, attempt = 1, failures = 0, phase = "between", engine = M,
     def = false, driver = false, what = false, answer = false, token = false, step = false, t0 = 0, context_meta = false,
-    control = false, overrules = false, deadline_us = false, handle = false, passes_on = false, w_more = false, settled = false, ended_here = false, w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false,
-    w_error = false,
+    control = false, overrules = false, deadline_us = false, handle = false, passes_on = false, settled = false, ended_here = false,
+    w_number = 0, w_data = false, w_status = false, w_due = false, w_output = false, w_error = false, w_more = false,
   }
 end
 
@@ -479,11 +472,6 @@ local function claim_and_look(looks)
   if looks then look_at_controls() end
 end
 
-local function look_around()
-  local ok, err = errors.pcall(M.on_look)
-  if not ok and errors.from(err).code ~= "cancelled" then runtime.log("error", "workflow", "looking around failed: " .. tostring(err)) end
-end
-
 -- One round of claiming that fails is not the end of it.
 local function claim_safely(looks)
   local ok, err = errors.pcall(claim_and_look, looks)
@@ -507,7 +495,9 @@ function M.start()
   if started then return end
   started = true
   core.on_fail(on_loop_end)
-  if M.read_pauses then read_pauses() end
+  while M.read_pauses and serves() and not run_hook("reading pauses", M.read_pauses) do
+    if not core.sleep(STORE_AWAY_S) then break end
+  end
   takes = true
   local last_us, looked_us = -math.huge, now_us()
   while serves() do
@@ -516,7 +506,7 @@ function M.start()
     if now >= next_due or now >= last_us + M.claim_every_us or now < last_us then
       local looks = now >= looked_us + M.claim_every_us
       if looks then looked_us = now end
-      if looks and M.on_look then pcall(spawn, look_around, "workflow outbox", nil) end
+      if looks then spawn_hook("looking around", M.on_look) end
       last_us = now
       claim_safely(looks)
     end

@@ -92,10 +92,11 @@ local function done(strand, key, ok, value)
   return value
 end
 
-local function do_step(strand, name, fn, opts)
-  local what = string.format("ctx:step(%q)", name)
+-- A step of any kind: `make(strand, key)` gives the function of its attempts.
+local function do_step(strand, what, name, make, opts, callback_timeout)
   local key, known = S.next(strand, "step", name)
-  local made = step.new(strand, what, key, fn, opts)
+  local made = step.new(strand, string.format("%s(%q)", what, name), key, make(strand, key), opts)
+  made.callback_timeout = callback_timeout
   local ok, value, text = step.run(strand, made, known)
   undo.note(strand, key, made, known, ok, text)
   return done(strand, key, ok, value)
@@ -110,24 +111,7 @@ function methods.step(ctx, name, fn, opts)
   local strand = strand_of(ctx, "step")
   policy.check_name("ctx:step", name)
   validate.arg("ctx:step", 2, "fn", fn, "function")
-  return operate(strand, do_step, name, fn, opts)
-end
-
-local function do_http(strand, name, request, opts, callback_timeout)
-  local key, known = S.next(strand, "step", name)
-  local made = step.new(strand, string.format("ctx:http(%q)", name), key, http.attempt(request, strand.input_text), opts)
-  made.callback_timeout = callback_timeout
-  local ok, value, text = step.run(strand, made, known)
-  undo.note(strand, key, made, known, ok, text)
-  return done(strand, key, ok, value)
-end
-
-local function do_transaction(strand, name, fn, opts, timeout)
-  local key, known = S.next(strand, "step", name)
-  local made = step.new(strand, string.format("ctx:transaction(%q)", name), key, transaction.once(strand, key, fn, timeout), opts)
-  local ok, value, text = step.run(strand, made, known)
-  undo.note(strand, key, made, known, ok, text)
-  return done(strand, key, ok, value)
+  return operate(strand, do_step, "ctx:step", name, function() return fn end, opts)
 end
 
 --- A step whose SQL on the application database happens exactly once: it commits together with the step's result. `timeout` (10 s) is also
@@ -141,7 +125,7 @@ function methods.transaction(ctx, name, fn, opts)
   policy.check_name("ctx:transaction", name)
   validate.arg("ctx:transaction", 2, "fn", fn, "function")
   local timeout = policy.check_span("ctx:transaction", "timeout", type(opts) == "table" and opts.timeout or nil, true)
-  return operate(strand, do_transaction, name, fn, opts, timeout)
+  return operate(strand, do_step, "ctx:transaction", name, function(_, key) return transaction.once(strand, key, fn, timeout) end, opts)
 end
 
 ---@class mw.HttpStep
@@ -167,7 +151,7 @@ function methods.http(ctx, name, request, opts)
   for key, value in pairs(opts or rest) do rest[key] = value end
   local timeout = policy.check_span(what, "callback_timeout", rest.callback_timeout) or http.DEFAULT_CALLBACK_S
   rest.callback_timeout = nil
-  return operate(strand, do_http, name, request, rest, timeout)
+  return operate(strand, do_step, what, name, function() return http.attempt(request, strand.input_text) end, rest, timeout)
 end
 
 local name_options = { name = "string" }

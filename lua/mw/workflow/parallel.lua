@@ -20,7 +20,6 @@ local writer = require "mw.workflow.writer"
 
 local M = {}
 
-local SHORT_WAIT_US = 1e6
 local LOOK_EVERY_US = 5e6 -- for signals, while another branch is at work; usually somebody says so
 
 local now_us, min = runtime.now_us, math.min
@@ -216,7 +215,7 @@ end
 -- Nothing is at work: the run waits with its branches, or is given back.
 local function idle(run, seen)
   if seen.stopped > 0 or S.must_stop(run) then S.conclude(run, seen.stopped == 0 and seen.due or nil, nil) end
-  if seen.signals or seen.due - now_us() > SHORT_WAIT_US then S.conclude(run, seen.due, seen.signals) end
+  if seen.signals or seen.due - now_us() > R.SHORT_WAIT_US then S.conclude(run, seen.due, seen.signals) end
   park(run, seen.due)
 end
 
@@ -250,7 +249,7 @@ local function look_after(run, group)
   run.phase = "group"
   while group.left > 0 do
     turn(run)
-    if run.phase ~= "group" then run.phase = "group" end
+    run.phase = "group" -- not what it stored, or waited for
   end
   run.phase = "between"
 end

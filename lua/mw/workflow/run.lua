@@ -35,8 +35,8 @@ local M = {}
 
 --- An attempt that the server's end cut off counts for itself; after so many the run is `failed` with code "poison".
 M.MAX_INTERRUPTIONS = 10
--- Waits up to this stay in memory with their owner; longer ones are stored.
-local SHORT_WAIT_US = 1e6
+--- Waits up to this, microseconds, stay in memory with their owner; longer ones are stored.
+M.SHORT_WAIT_US = 1e6
 local COMMIT_RETRY_S = 1
 
 --- Of the column `control`.
@@ -331,7 +331,7 @@ end
 
 --- Records that the step failed and will be tried again; waits. Returns "again", or "over" when the run is not ours any more.
 function M.wait_again(run, row, due_us)
-  local released = due_us - now_us() > SHORT_WAIT_US or M.must_yield(run)
+  local released = due_us - now_us() > M.SHORT_WAIT_US or M.must_yield(run)
   local ok, err
   if released then ok, err = M.release(run, row, due_us) else ok, err = commit(run, row) end
   if not ok and err.code ~= "stale" then M.fail(run, nil, err, run.step.name) end
@@ -342,7 +342,7 @@ end
 function M.wait_until(run, due_us)
   run.due_us = due_us
   local left = due_us - now_us()
-  if left > SHORT_WAIT_US then
+  if left > M.SHORT_WAIT_US then
     M.release(run, nil, due_us)
     return "over"
   end
@@ -373,7 +373,7 @@ function M.take_up(run, step, known)
   if known.due and run.start_us + known.due > now_us() then
     run.attempt = known.attempts
     -- It was claimed as due, or had waited in memory: more than a short wait is a clock that was set back, or another node's.
-    return M.wait_until(run, min(run.start_us + known.due, now_us() + SHORT_WAIT_US))
+    return M.wait_until(run, min(run.start_us + known.due, now_us() + M.SHORT_WAIT_US))
   end
   return "again"
 end

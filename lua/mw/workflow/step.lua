@@ -2,7 +2,8 @@
 
 --- Steps of the imperative form: attempts until one returns or the last has failed, with durable waits between them.
 --
---   local ok, value = step.run(strand, key, known, step)       -- known: what the journal has of it (nil: nothing)
+--   local made = step.new(strand, "ctx:step(\"charge\")", key, fn, opts)
+--   local ok, value = step.run(strand, made, known)       -- known: what the journal has of it (nil: nothing)
 --
 -- A result returns before it is durable: its commit happens with the next operation. Nothing of it is visible until then, and the next
 -- step's function is called after it.
@@ -60,7 +61,7 @@ local function take_up(strand, step, known)
   if not known.due then return end
   local due_us = strand.start_us + known.due
   -- It was claimed as due, or had waited in memory: more than a short wait is a clock that was set back, or another node's.
-  if due_us > now_us() then S.wait(strand, min(due_us, now_us() + 1e6)) end
+  if due_us > now_us() then S.wait(strand, min(due_us, now_us() + R.SHORT_WAIT_US)) end
 end
 
 -- Before the first attempt here: what came before is durable, and so is that it begins.

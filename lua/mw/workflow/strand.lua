@@ -27,7 +27,6 @@ local M = {}
 local BODY = { body = true } -- the task's context while body code runs: public effects refuse then
 local MAX_OPERATIONS = 10000
 local MAX_KEY = 240
-local SHORT_WAIT_US = 1e6
 local STORE_AWAY_S = 1
 
 local now_us = runtime.now_us
@@ -217,7 +216,7 @@ function M.wait(strand, due_us, signal)
   end
   if must_stop(strand) then M.conclude(run, due_us, signal and { signal }) end
   local left = due_us - now_us()
-  if signal or left > SHORT_WAIT_US then M.conclude(run, due_us, signal and { signal }) end
+  if signal or left > R.SHORT_WAIT_US then M.conclude(run, due_us, signal and { signal }) end
   M.commit(run)
   if left <= 0 then return end
   run.phase, run.due_us = "wait", due_us

@@ -23,15 +23,8 @@ describe("the engine at bad moments", function()
 
   local function undoing(name) return { undo = note("undo " .. name) } end
 
-  local function declare(body, opts)
-    local function plugin(workflow) workflow("w", body, opts) end
-    server.plugin(plugin)
-    server.boot()
-    return plugin
-  end
-
   local function run_of(body, opts, seconds)
-    declare(body, opts)
+    server.declare(body, opts)
     local run = server.trigger("w")
     server.task.run(seconds or 20)
     local row = server.row(run)
@@ -113,7 +106,7 @@ describe("the engine at bad moments", function()
   end)
 
   it("goes on undoing, all of it, when it is cancelled while it finds out what is to be undone", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       ctx:step("a", note("a"), undoing("a"))
       ctx:all { x = function(c)
         c:step("b", note("b"), { undo = function(s)
@@ -186,7 +179,7 @@ describe("the engine at bad moments", function()
 
   it("says what is wrong when a ctx is used after its body's end, or from another run", function()
     local old, inside
-    declare(function(ctx)
+    server.declare(function(ctx)
       if old then inside = select(2, pcall(old.step, old, "x", note("x"))).message end
       old = ctx
       ctx:step("a", note("a"))

@@ -10,11 +10,6 @@ describe("children of a run", function()
   before_each(function() server, calls = fakes.server(), {} end)
   after_each(function() server.close() end)
 
-  local function nap(seconds)
-    local ok, err = server.task.sleep(seconds)
-    if not ok then error(err, 0) end
-  end
-
   local function start(parent, child, opts)
     local function plugin(workflow)
       workflow("parent", parent)
@@ -35,7 +30,7 @@ describe("children of a run", function()
   local function ship(ctx)
     return ctx:step("ship", function()
       calls[#calls + 1] = "ship"
-      nap(10)
+      server.nap(10)
       return { to = ctx.input.to }
     end)
   end
@@ -109,7 +104,7 @@ describe("children of a run", function()
   it("that no plugin declares are an error, which is recorded", function()
     start(function(ctx)
       local ok, err = pcall(ctx.call, ctx, "chidl")
-      ctx:step("long", function() nap(1) end)
+      ctx:step("long", function() server.nap(1) end)
       return { ok, err.code }
     end)
     local run = server.trigger("parent")
@@ -122,7 +117,7 @@ describe("children of a run", function()
       return ctx:map({ 1, 2, 3 }, function(c, n) return c:call("child", n).to end)
     end, function(ctx)
       return ctx:step("s", function()
-        nap(10)
+        server.nap(10)
         return { to = ctx.input * 2 }
       end)
     end)
@@ -134,7 +129,7 @@ describe("children of a run", function()
   it("are started and left alone by ctx:trigger, once", function()
     local plugin = start(function(ctx)
       local a = ctx:trigger("child", { to = 1 }, { tags = { "x" }, delay = "1m" })
-      ctx:step("long", function() nap(100) end)
+      ctx:step("long", function() server.nap(100) end)
       return a.id
     end, ship)
     local run = server.trigger("parent")
@@ -168,7 +163,7 @@ describe("children of a run", function()
   it("that were cancelled with their parent do not fail it, also when it has not heard of that yet", function()
     start(function(ctx)
       return ctx:all {
-        a = function(c) return c:step("long", function() nap(60) end) end,
+        a = function(c) return c:step("long", function() server.nap(60) end) end,
         b = function(c) return c:call("child", {}) end,
       }
     end, function(ctx) return ctx:wait_for("never") end)

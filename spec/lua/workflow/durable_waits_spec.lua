@@ -17,18 +17,6 @@ describe("a durable wait", function()
     end
   end
 
-  local function nap(seconds)
-    local ok, err = server.task.sleep(seconds)
-    if not ok then error(err, 0) end
-  end
-
-  local function declare(body, opts)
-    local function plugin(workflow) workflow("w", body, opts) end
-    server.plugin(plugin)
-    server.boot()
-    return plugin
-  end
-
   describe("that is a sleep", function()
     local function body(ctx)
       ctx:step("a", note("a"))
@@ -38,7 +26,7 @@ describe("a durable wait", function()
     end
 
     it("gives the run back until it is due, with the result before it in the same commit", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       local began = server.task.now_us
       server.task.run(1)
@@ -54,7 +42,7 @@ describe("a durable wait", function()
     end)
 
     it("ends when it was to end, whatever happened to the server", function()
-      local plugin = declare(body)
+      local plugin = server.declare(body)
       local run = server.trigger("w")
       server.task.run(3 * DAY)
       local due = server.row(run).due_us
@@ -66,7 +54,7 @@ describe("a durable wait", function()
     end)
 
     it("stays in memory when it is short, and is not slept again after a crash", function()
-      local plugin = declare(function(ctx)
+      local plugin = server.declare(function(ctx)
         ctx:sleep(0.5)
         ctx:step("a", function() server.task.sleep(100) end)
       end)
@@ -81,7 +69,7 @@ describe("a durable wait", function()
     end)
 
     it("until a moment that is over ends at once", function()
-      declare(function(ctx)
+      server.declare(function(ctx)
         ctx:sleep_until(1)
         return "over"
       end)
@@ -92,7 +80,7 @@ describe("a durable wait", function()
 
     it("refuses what is no time", function()
       local messages = {}
-      declare(function(ctx)
+      server.declare(function(ctx)
         for i, fn in ipairs { function() ctx:sleep("soon") end, function() ctx:sleep_until(1.7e12) end, function() ctx:sleep(-1) end } do
           messages[i] = select(2, pcall(fn)).message
         end
@@ -114,7 +102,7 @@ describe("a durable wait", function()
     end
 
     it("takes one that comes later", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(60)
       assert.equal(WAITING, server.row(run).status)
@@ -129,7 +117,7 @@ describe("a durable wait", function()
     end)
 
     it("takes one that came before the wait began", function()
-      declare(function(ctx)
+      server.declare(function(ctx)
         ctx:sleep("1h")
         return ctx:wait_for("approved")
       end)
@@ -141,7 +129,7 @@ describe("a durable wait", function()
     end)
 
     it("is not missed when it comes between looking and waiting", function()
-      declare(body)
+      server.declare(body)
       local sent
       server.store.refuse = function(kind, id, _, _, to)
         if kind == "append" and to == WAITING and not sent then
@@ -155,7 +143,7 @@ describe("a durable wait", function()
     end)
 
     it("gives nil when its time is over", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(3 * DAY + 1)
       assert.same({ "ask", "no" }, calls)
@@ -164,7 +152,7 @@ describe("a durable wait", function()
     end)
 
     it("takes each signal once, in the order in which they were sent", function()
-      declare(function(ctx)
+      server.declare(function(ctx)
         local got = {}
         for i = 1, 3 do got[i] = ctx:wait_for("item") end
         return got
@@ -180,7 +168,7 @@ describe("a durable wait", function()
     end)
 
     it("recalls what came after a crash, without asking for it again", function()
-      local plugin = declare(function(ctx)
+      local plugin = server.declare(function(ctx)
         local answer = ctx:wait_for("approved")
         ctx:step("long", function()
           calls[#calls + 1] = answer
@@ -199,7 +187,7 @@ describe("a durable wait", function()
     end)
 
     it("is stuck when the body waits for another one after a resume", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(1)
       server.restart(function(workflow)
@@ -217,7 +205,7 @@ describe("a durable wait", function()
 
   describe("for a retry", function()
     it("gives the run back, and goes on with the next attempt", function()
-      declare(function(ctx)
+      server.declare(function(ctx)
         return ctx:step("a", function(s)
           calls[#calls + 1] = s.attempt
           if s.attempt < 3 then error("not yet") end
@@ -240,7 +228,7 @@ describe("a durable wait", function()
           error(err)
         end
       end
-      declare(function(ctx)
+      server.declare(function(ctx)
         pcall(ctx.step, ctx, "elapsed", failing("elapsed", "x"), { max_elapsed = 25, retries = 100, backoff = 10 })
         pcall(ctx.step, ctx, "code", failing("code", { code = "declined", message = "no" }), { non_retryable = { "declined" } })
         pcall(ctx.step, ctx, "said", failing("said", { code = "odd", retryable = false }))
@@ -253,8 +241,8 @@ describe("a durable wait", function()
     end)
 
     it("ends an attempt that goes on longer than max_elapsed leaves", function()
-      declare(function(ctx)
-        ctx:step("a", function() nap(1000) end, { max_elapsed = 5 })
+      server.declare(function(ctx)
+        ctx:step("a", function() server.nap(1000) end, { max_elapsed = 5 })
       end)
       local run = server.trigger("w")
       server.task.run(60)
@@ -268,11 +256,11 @@ describe("a durable wait", function()
       for _, body in ipairs {
         function(ctx) ctx:sleep("7d") end,
         function(ctx) ctx:wait_for("never") end,
-        function(ctx) ctx:step("a", function() nap(1e6) end) end,
+        function(ctx) ctx:step("a", function() server.nap(1e6) end) end,
       } do
         server.close()
         server = fakes.server()
-        declare(body, { deadline = "1m", retries = 0 })
+        server.declare(body, { deadline = "1m", retries = 0 })
         local run = server.trigger("w")
         server.task.run(59)
         assert.is_true(server.row(run).status < COMPLETED)
@@ -284,7 +272,7 @@ describe("a durable wait", function()
   end)
 
   it("of a start is a delay", function()
-    declare(function(ctx) ctx:step("a", note("a")) end)
+    server.declare(function(ctx) ctx:step("a", note("a")) end)
     local run = server.trigger("w", nil, { delay = "1d" })
     server.task.run(3600)
     assert.equal(SLEEPING, server.row(run).status)

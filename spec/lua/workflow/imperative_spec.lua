@@ -19,15 +19,8 @@ describe("a workflow written as a function", function()
     end
   end
 
-  local function declare(body, opts)
-    local function plugin(workflow) workflow("w", body, opts) end
-    server.plugin(plugin)
-    server.boot()
-    return plugin
-  end
-
   it("runs its steps and completes with what the body returns", function()
-    declare(function(ctx, input)
+    server.declare(function(ctx, input)
       local a = ctx:step("a", note("a", input.n))
       local b = ctx:step("b", note("b", { n = a + 1 }))
       return { sum = a + b.n }
@@ -39,7 +32,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("makes one commit a step and one for the trigger", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       for _, name in ipairs { "a", "b", "c" } do ctx:step(name, note(name)) end
     end)
     server.trigger("w")
@@ -48,7 +41,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("commits a result before the next step's function is called", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"))
       ctx:step("b", function() calls[#calls + 1] = #server.store.journals[ctx.id] end)
     end)
@@ -59,7 +52,7 @@ describe("a workflow written as a function", function()
 
   it("numbers a name that is used again", function()
     local keys = {}
-    declare(function(ctx)
+    server.declare(function(ctx)
       for _ = 1, 3 do ctx:step("send", function(s) keys[#keys + 1] = s.step end) end
     end)
     server.trigger("w")
@@ -68,7 +61,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("replays finished steps after kill -9 instead of running them again", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local a = ctx:step("a", note("a", { n = 1 }))
       local b = ctx:step("b", function()
         calls[#calls + 1] = "b"
@@ -87,7 +80,7 @@ describe("a workflow written as a function", function()
 
   it("draws the same times, numbers and ids when it runs again", function()
     local seen = {}
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local mine = { ctx:now(), ctx:random(), ctx:random(10), ctx:uuid() }
       ctx:step("a", function() server.task.sleep(0.5) end)
       mine[#mine + 1] = ctx:now()
@@ -106,7 +99,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("tries a step again by its own retries and then raises its error, which the body may catch", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local ok, err = pcall(ctx.step, ctx, "a", function() calls[#calls + 1] = "a" error("bad") end, { retries = 1 })
       return { ok = ok, message = err.message }
     end)
@@ -118,7 +111,7 @@ describe("a workflow written as a function", function()
 
   it("raises the same error when it runs again", function()
     local messages = {}
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local _, err = pcall(ctx.step, ctx, "a", function() error(require("mw.errors").new("teapot", "no coffee"), 0) end, { retries = 0 })
       messages[#messages + 1] = err.code .. ": " .. err.message
       ctx:step("b", function() server.task.sleep(10) end)
@@ -131,7 +124,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("fails when a step fails for good and nobody catches it", function()
-    declare(function(ctx) ctx:step("a", function() error("bad") end) end, { retries = 0 })
+    server.declare(function(ctx) ctx:step("a", function() error("bad") end) end, { retries = 0 })
     local run = server.trigger("w")
     server.task.run(1)
     assert.equal(FAILED, server.row(run).status)
@@ -139,7 +132,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("commits the pending result also when the body fails", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a", 7))
       error("oops")
     end)
@@ -151,7 +144,7 @@ describe("a workflow written as a function", function()
 
   it("goes on after a result that was written by itself while the body computed", function()
     server.store.late = true
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local a = ctx:step("a", note("a", 1))
       local b = ctx:step("b", function() server.task.sleep(10) return note("b", a + 1)() end)
       return a + b
@@ -167,7 +160,7 @@ describe("a workflow written as a function", function()
 
   it("fails, keeping a result that was written by itself, when the body fails or is killed", function()
     server.store.late = true
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a", 1))
       error("broken", 0)
     end)
@@ -179,7 +172,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("gets stuck, with what was expected and what came, when the body goes another way", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"))
       ctx:step("b", function() server.task.sleep(10) end)
     end)
@@ -199,7 +192,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("gets stuck when the body ends before its journal does", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"))
       ctx:step("b", function() server.task.sleep(10) end)
     end)
@@ -212,7 +205,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("goes on after a step's timeout in a fresh task", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"))
       local ok, err = server.task.pcall(ctx.step, ctx, "slow", function()
         calls[#calls + 1] = "slow"
@@ -228,7 +221,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("hands the run to the next generation before a new step", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a", 1))
       server.task.current = false
       ctx:step("b", note("b", 2))
@@ -246,7 +239,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("refuses steps and waits inside steps, with the fix", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local _, inner = pcall(ctx.step, ctx, "a", function() ctx:step("b", note("b")) end, { retries = 0 })
       local _, sleep = pcall(ctx.step, ctx, "c", function(s) s:sleep("3d") end, { retries = 0 })
       return { inner.message, sleep.message }
@@ -259,7 +252,7 @@ describe("a workflow written as a function", function()
 
   it("marks body code for the guard of public effects, and steps not", function()
     local marks = {}
-    declare(function(ctx)
+    server.declare(function(ctx)
       marks[1] = server.task.local_get().body
       ctx:step("a", function() marks[2] = server.task.local_get().body or false end)
       marks[3] = server.task.local_get().body
@@ -271,7 +264,7 @@ describe("a workflow written as a function", function()
   end)
 
   it("completes without steps", function()
-    declare(function() return "done" end)
+    server.declare(function() return "done" end)
     local run = server.trigger("w")
     server.task.run(1)
     assert.equal(COMPLETED, server.row(run).status)

@@ -10,28 +10,16 @@ describe("branches of a body", function()
   before_each(function() server, calls = fakes.server(), {} end)
   after_each(function() server.close() end)
 
-  local function declare(body, opts)
-    local function plugin(workflow) workflow("w", body, opts) end
-    server.plugin(plugin)
-    server.boot()
-    return plugin
-  end
-
-  local function nap(seconds)
-    local ok, err = server.task.sleep(seconds)
-    if not ok then error(err, 0) end
-  end
-
   local function work(name, seconds, value)
     return function()
       calls[#calls + 1] = name
-      if seconds then nap(seconds) end
+      if seconds then server.nap(seconds) end
       return value
     end
   end
 
   it("go on beside each other and give their results by name", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local r = ctx:all {
         a = function(c) return c:step("s", work("a", 10, 1)) end,
         b = function(c) return c:step("s", work("b", 10, 2)) end,
@@ -47,7 +35,7 @@ describe("branches of a body", function()
   end)
 
   it("store what they have at the same time in one commit", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local branches = {}
       for i = 1, 50 do branches["b" .. i] = function(c) return c:step("s", work("s", 1)) end end
       ctx:all(branches)
@@ -59,7 +47,7 @@ describe("branches of a body", function()
   end)
 
   it("do no finished step again after kill -9", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local r = ctx:all {
         fast = function(c) return c:step("s", work("fast", 0.1, "f")) end,
         slow = function(c)
@@ -79,7 +67,7 @@ describe("branches of a body", function()
   end)
 
   it("let the others end when one fails, and raise the first error by name", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local ok, err = pcall(ctx.all, ctx, {
         b = function(c) c:step("s", function() error("b is bad") end, { retries = 0 }) end,
         a = function(c) c:step("s", function() server.task.sleep(5) error("a is bad") end, { retries = 0 }) end,
@@ -94,9 +82,9 @@ describe("branches of a body", function()
   end)
 
   it("survive a step of one that runs out of time", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       return ctx:all {
-        a = function(c) return c:step("s", function(s) if s.attempt == 1 then nap(100) end return s.attempt end, { timeout = 1 }) end,
+        a = function(c) return c:step("s", function(s) if s.attempt == 1 then server.nap(100) end return s.attempt end, { timeout = 1 }) end,
         b = function(c) return c:step("s", work("b", 3, "ok")) end,
       }
     end)
@@ -107,7 +95,7 @@ describe("branches of a body", function()
   end)
 
   it("are given back together when all of them wait for long, and come back as each is due", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       return ctx:all {
         day = function(c)
           c:sleep("1d")
@@ -136,7 +124,7 @@ describe("branches of a body", function()
   end)
 
   it("take a signal while another is at work", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       return ctx:all {
         work = function(c) return c:step("s", work("s", 60, 1)) end,
         wait = function(c)
@@ -158,7 +146,7 @@ describe("branches of a body", function()
 
   it("of a list are as many at a time as it says, with results in its order", function()
     local most, now = 0, 0
-    declare(function(ctx)
+    server.declare(function(ctx)
       return ctx:map({ 5, 4, 3, 2, 1 }, function(c, item, index)
         return c:step("s", function()
           now = now + 1
@@ -176,7 +164,7 @@ describe("branches of a body", function()
   end)
 
   it("may have branches themselves", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       local r = ctx:all {
         a = function(c)
           return c:map({ 1, 2, 3 }, function(d, item) return d:step("s", work("s", 1, item)) end)
@@ -198,7 +186,7 @@ describe("branches of a body", function()
 
   it("have their own random numbers and time, the same each time", function()
     local seen = {}
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       ctx:all {
         a = function(c) seen[#seen + 1] = c:uuid() .. c:random() .. c:now() end,
         b = function(c) seen[#seen + 1] = c:uuid() .. c:random() .. c:now() end,
@@ -216,7 +204,7 @@ describe("branches of a body", function()
   end)
 
   it("say so when one uses the ctx of the body", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       local ok, err = pcall(ctx.all, ctx, { a = function() return ctx:step("s", work("s")) end })
       return { ok, err.message }
     end)
@@ -226,7 +214,7 @@ describe("branches of a body", function()
   end)
 
   it("make the run stuck when one goes another way", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:all { a = function(c) c:step("s", work("s")) c:step("t", work("t", 100)) end }
     end)
     local run = server.trigger("w")
@@ -240,7 +228,7 @@ describe("branches of a body", function()
   end)
 
   it("of which the watchdog ends one fail the run", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:all { a = function() server.task.kill_running() end, b = function(c) c:step("s", work("s", 1)) end }
     end)
     local run = server.trigger("w")
@@ -249,7 +237,7 @@ describe("branches of a body", function()
   end)
 
   it("are handed over with the run at their next steps when the server drains", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       return ctx:all {
         a = function(c)
           c:step("s", work("s", 30))

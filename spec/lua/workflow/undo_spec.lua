@@ -10,11 +10,6 @@ describe("compensation", function()
   before_each(function() server, calls = fakes.server(), {} end)
   after_each(function() server.close() end)
 
-  local function nap(seconds)
-    local ok, err = server.task.sleep(seconds)
-    if not ok then error(err, 0) end
-  end
-
   local function note(name, value)
     return function()
       calls[#calls + 1] = name
@@ -26,15 +21,8 @@ describe("compensation", function()
     return { undo = function(_, result) calls[#calls + 1] = "undo " .. name .. " " .. tostring(result) end }
   end
 
-  local function declare(body, opts)
-    local function plugin(workflow) workflow("w", body, opts) end
-    server.plugin(plugin)
-    server.boot()
-    return plugin
-  end
-
   it("undoes what was finished, in reverse, with its results, when a later step fails for good", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a", 1), undoing("a"))
       ctx:step("plain", note("plain"))
       ctx:step("b", note("b", 2), undoing("b"))
@@ -50,7 +38,7 @@ describe("compensation", function()
   end)
 
   it("undoes a step that failed when it may have acted", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("c", function() error("no") end, { retries = 0, undo_on = "started", undo = undoing("c").undo })
     end)
     server.trigger("w")
@@ -59,7 +47,7 @@ describe("compensation", function()
   end)
 
   it("does nothing when the body handles the error", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"), undoing("a"))
       pcall(ctx.step, ctx, "b", function() error("no") end, { retries = 0 })
       return "fine"
@@ -71,11 +59,11 @@ describe("compensation", function()
   end)
 
   it("goes on where it was after kill -9, and undoes nothing twice", function()
-    local plugin = declare(function(ctx)
+    local plugin = server.declare(function(ctx)
       ctx:step("a", note("a", 1), undoing("a"))
       ctx:step("b", note("b", 2), { undo = function(s)
         calls[#calls + 1] = "undo b, attempt " .. s.attempt
-        if s.attempt == 1 then nap(100) end
+        if s.attempt == 1 then server.nap(100) end
       end })
       ctx:step("c", note("c", 3), undoing("c"))
       error("late")
@@ -91,7 +79,7 @@ describe("compensation", function()
   end)
 
   it("tries an undo again as its step, waiting without memory, and names one that fails for good without leaving out the others", function()
-    declare(function(ctx)
+    server.declare(function(ctx)
       ctx:step("a", note("a"), undoing("a"))
       ctx:step("b", note("b"), { retries = 1, backoff = "1h", undo = function()
         calls[#calls + 1] = "undo b"
@@ -114,8 +102,8 @@ describe("compensation", function()
       workflow("child", function() return "out" end)
       workflow("w", function(ctx)
         ctx:all {
-          a = function(c) c:step("s", function() nap(5) end, undoing("a")) end,
-          b = function(c) c:step("s", function() nap(1) end, undoing("b")) end,
+          a = function(c) c:step("s", function() server.nap(5) end, undoing("a")) end,
+          b = function(c) c:step("s", function() server.nap(1) end, undoing("b")) end,
         }
         ctx:call("child", nil, undoing("child"))
         error("late")
@@ -130,7 +118,7 @@ describe("compensation", function()
   end)
 
   it("works in a list", function()
-    declare {
+    server.declare {
       { name = "a", run = note("a", 1), undo = undoing("a").undo },
       { sleep = 1 },
       { name = "b", run = function() error("no") end, retries = 0 },
@@ -150,12 +138,12 @@ describe("compensation", function()
 
     local function body(ctx)
       ctx:step("a", note("a", 1), undoing("a"))
-      ctx:step("b", function() nap(50) end, undoing("b"))
+      ctx:step("b", function() server.nap(50) end, undoing("b"))
       ctx:step("c", note("c"))
     end
 
     it("cancels a step under way, without undoing", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(5)
       want(run, 2)
@@ -165,7 +153,7 @@ describe("compensation", function()
     end)
 
     it("cancels with undo", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(5)
       want(run, 3)
@@ -174,15 +162,15 @@ describe("compensation", function()
     end)
 
     it("cancels a list of plain steps, and the attempts of branches", function()
-      declare({ { name = "a", run = function() nap(50) end }, { name = "b", run = note("b") } })
+      server.declare({ { name = "a", run = function() server.nap(50) end }, { name = "b", run = note("b") } })
       local run = server.trigger("w")
       server.task.run(5)
       want(run, 2)
       assert.equal(CANCELLED, server.row(run).status)
       server.close()
       server = fakes.server()
-      declare(function(ctx)
-        ctx:all { a = function(c) c:step("s", function() nap(50) end) end, b = function(c) c:sleep("1d") end }
+      server.declare(function(ctx)
+        ctx:all { a = function(c) c:step("s", function() server.nap(50) end) end, b = function(c) c:sleep("1d") end }
       end)
       run = server.trigger("w")
       server.task.run(5)
@@ -192,7 +180,7 @@ describe("compensation", function()
     end)
 
     it("pauses at the next step, and resumes without doing anything again", function()
-      declare(body)
+      server.declare(body)
       local run = server.trigger("w")
       server.task.run(5)
       want(run, 1)
@@ -208,7 +196,7 @@ describe("compensation", function()
     end)
 
     it("cancels a run that waits: it undoes when it is claimed", function()
-      declare(function(ctx)
+      server.declare(function(ctx)
         ctx:step("a", note("a", 1), undoing("a"))
         ctx:sleep("7d")
       end)

@@ -5,6 +5,7 @@
 --   local server = fakes.server()
 --   server.plugin(function(workflow) workflow("checkout", {…}) end)     -- declares, as a plugin file does
 --   server.boot()                                                      -- starts the engine
+--   local plugin = server.declare(definition, opts)                    -- both, of one workflow "w"
 --   local run = server.trigger("checkout", { amount = 1 });  server.task.run()
 --   server.restart(declare)                                            -- kill -9, and a new process over the same store
 --   server.close()                                                     -- in after_each: gives the real modules back
@@ -119,6 +120,20 @@ function M.server()
     if not ok then error(err, 0) end
     for _, workflow in pairs(plugin.workflows) do workflow.bundle = server.bundle end
     server.bundles[server.bundle] = plugin.workflows
+  end
+
+  --- Declares the workflow "w", starts the engine; returns the plugin, for restart.
+  function server.declare(definition, opts)
+    local function plugin(workflow) workflow("w", definition, opts) end
+    server.plugin(plugin)
+    server.boot()
+    return plugin
+  end
+
+  --- mw.sleep: raises when the task ends meanwhile.
+  function server.nap(seconds)
+    local ok, err = server.task.sleep(seconds)
+    if not ok then error(err, 0) end
   end
 
   function server.boot()
