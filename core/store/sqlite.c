@@ -11,8 +11,6 @@
 #include "loop/loop.h"
 
 #define AGAIN_MS 1000 // between two tries of what nobody waits for
-#define MAX_WAIT_NS ((int64_t)2 * 1000000000) // a CREATE that would wait longer is refused
-#define MAX_QUEUED_BYTES (64 * 1024 * 1024)
 
 static mw_sqlite_store *store_of(const mw_store *store) { return (mw_sqlite_store *)store; }
 static mw_sqlite_client *client_of(const mw_store_client *client) { return (mw_sqlite_client *)client; }
@@ -176,7 +174,7 @@ static void answer_query(mw_sqlite_query *q) {
   else answer_tx(q, status, err, begun);
 }
 
-static void try_close(mw_sqlite_client *client) {
+void mw_sqlite_try_close(mw_sqlite_client *client) {
   if (!client->closing || client->outstanding || client->flush_due) return;
   void (*cb)(void *arg) = client->closed;
   void *arg = client->closed_arg;
@@ -188,8 +186,20 @@ static void try_close(mw_sqlite_client *client) {
   if (cb) cb(arg);
 }
 
-static void add_outstanding(mw_sqlite_client *client) {
+void mw_sqlite_add_outstanding(mw_sqlite_client *client) {
   if (client->outstanding++ == 0) mw_loop_hold(client->base.loop);
+}
+
+mw_str mw_sqlite_pack(char **at, mw_str text) {
+  if (text.len) memcpy(*at, text.ptr, text.len);
+  mw_str packed = {*at, text.len};
+  *at += text.len;
+  return packed;
+}
+
+int mw_sqlite_check_writable(const mw_sqlite_client *client) {
+  if (client->closing) return MW_ECANCELED;
+  return client->base.store->exclusive ? 0 : MW_EDENIED;
 }
 
 // Unattended members whose write failed go into the next groups, once a second.
@@ -224,183 +234,7 @@ static void on_answers(void *arg) {
   for (mw_sqlite_job *job; (job = MW_LIST_POP(&jobs, mw_sqlite_job, node));)
     if (!keep_for_later(client, job)) finish_job(client, job);
   mw_loop_unhold(client->base.loop);
-  try_close(client);
-}
-
-// ---- members ----
-
-static void flush(void *arg) {
-  mw_sqlite_client *client = arg;
-  mw_sqlite_file *file = &store_of(client->base.store)->files[MW_SQLITE_ENGINE_FILE];
-  client->flush_due = false;
-  client->outbox_count = client->outbox_bytes = 0;
-  pthread_mutex_lock(&file->lock);
-  if (mw_list_is_empty(&file->members)) atomic_store_explicit(&file->waiting_since_ns, mw_clock_mono_ns(), memory_order_relaxed);
-  mw_list_splice(&file->members, &client->outbox);
-  mw_sqlite_file_wake(file);
-  pthread_mutex_unlock(&file->lock);
-  try_close(client);
-}
-
-static mw_sqlite_member *new_member(mw_sqlite_client *client, mw_sqlite_kind kind, size_t extra, void *arg) {
-  mw_sqlite_member *m = mw_alloc(sizeof *m + extra);
-  m->job = (mw_sqlite_job){.base.client = &client->base, .kind = kind, .bytes = sizeof *m + extra};
-  m->has_existing = false;
-  m->control = 0;
-  m->arg = arg;
-  return m;
-}
-
-static int hand_over(mw_sqlite_client *client, mw_sqlite_member *m) {
-  mw_sqlite_file *file = &store_of(client->base.store)->files[MW_SQLITE_ENGINE_FILE];
-  atomic_fetch_add_explicit(&file->queued, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit(&file->queued_bytes, m->job.bytes, memory_order_relaxed);
-  mw_list_push(&client->outbox, &m->job.node);
-  if (!client->flush_due) {
-    client->flush_due = true;
-    mw_loop_defer(client->base.loop, flush, client);
-  }
-  return 0;
-}
-
-static int submit(mw_sqlite_client *client, mw_sqlite_member *m) {
-  add_outstanding(client);
-  return hand_over(client, m);
-}
-
-static void on_again(mw_timer *timer, void *arg) {
-  mw_sqlite_client *client = arg;
-  for (mw_sqlite_job *job; (job = MW_LIST_POP(&client->again, mw_sqlite_job, node));) hand_over(client, (mw_sqlite_member *)job);
-}
-
-/** True when a member that comes now would wait too long. */
-static bool is_congested(mw_sqlite_file *file) {
-  size_t queued = atomic_load_explicit(&file->queued, memory_order_relaxed);
-  if (atomic_load_explicit(&file->queued_bytes, memory_order_relaxed) > MAX_QUEUED_BYTES) return true;
-  if (queued == 0) return false;
-  int64_t wait_ns = (int64_t)(queued / MW_SQLITE_GROUP_MEMBERS) * atomic_load_explicit(&file->group_ns, memory_order_relaxed);
-  int64_t started_ns = atomic_load_explicit(&file->group_started_ns, memory_order_relaxed);
-  int64_t since_ns = atomic_load_explicit(&file->waiting_since_ns, memory_order_relaxed);
-  if (since_ns && (!started_ns || since_ns < started_ns)) started_ns = since_ns; // a transaction holds the writer
-  if (started_ns) wait_ns += mw_clock_mono_ns() - started_ns;
-  return wait_ns > MAX_WAIT_NS;
-}
-
-static mw_str pack(char **at, mw_str text) {
-  if (text.len) memcpy(*at, text.ptr, text.len);
-  mw_str packed = {*at, text.len};
-  *at += text.len;
-  return packed;
-}
-
-static int check_writable(const mw_sqlite_client *client) {
-  if (client->closing) return MW_ECANCELED;
-  return client->base.store->exclusive ? 0 : MW_EDENIED;
-}
-
-static size_t size_of_more(const mw_write_more *more) {
-  return more->group.len + more->tags.len + more->parent_key.len + more->state.len + more->waits.len + more->take.len;
-}
-
-static const mw_write_more *pack_more(char **at, const mw_write_more *more) {
-  mw_write_more *to = (mw_write_more *)*at;
-  *at += sizeof *to;
-  *to = *more;
-  to->group = pack(at, more->group);
-  to->tags = pack(at, more->tags);
-  to->parent_key = pack(at, more->parent_key);
-  to->state = pack(at, more->state);
-  to->waits = pack(at, more->waits);
-  to->take = pack(at, more->take);
-  return to;
-}
-
-static int write_member(mw_store_client *base, const mw_write *w, mw_write_cb cb, void *arg) {
-  mw_sqlite_client *client = client_of(base);
-  int code = check_writable(client);
-  if (code) return code;
-  bool create = w->kind == MW_WRITE_CREATE;
-  if (create && is_congested(&store_of(base->store)->files[MW_SQLITE_ENGINE_FILE])) return MW_EBUSY;
-  size_t extra = create ? w->app.len + w->workflow.len + w->external_id.len + w->key.len + w->request_hash.len + w->input.len +
-                              w->bundle.len + w->seed.len
-                        : w->data.len + w->output.len + w->error.len;
-  if (w->more) extra += sizeof *w->more + size_of_more(w->more);
-  mw_sqlite_member *m = new_member(client, MW_SQLITE_WRITE, extra, arg);
-  char *at = (char *)(m + 1);
-  mw_write *to = &m->write;
-  *to = *w;
-  if (w->more) to->more = pack_more(&at, w->more);
-  if (create) {
-    to->app = pack(&at, w->app);
-    to->workflow = pack(&at, w->workflow);
-    to->external_id = pack(&at, w->external_id);
-    to->key = pack(&at, w->key);
-    to->request_hash = pack(&at, w->request_hash);
-    to->input = pack(&at, w->input);
-    to->bundle = pack(&at, w->bundle);
-    to->seed = pack(&at, w->seed);
-  } else {
-    to->data = pack(&at, w->data);
-    to->output = pack(&at, w->output);
-    to->error = pack(&at, w->error);
-  }
-  m->cb.written = cb;
-  m->until_ms = mw_clock_mono_ms() + w->patience_ms;
-  return submit(client, m);
-}
-
-static int register_node(mw_store_client *base, void (*cb)(int status, const mw_err *err, void *arg), void *arg) {
-  int code = check_writable(client_of(base));
-  if (code) return code;
-  mw_sqlite_member *m = new_member(client_of(base), MW_SQLITE_NODE, 0, arg);
-  m->node.now_us = mw_clock_wall_us();
-  m->cb.registered = cb;
-  return submit(client_of(base), m);
-}
-
-static int claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb, void *arg) {
-  int code = check_writable(client_of(base));
-  if (code) return code;
-  mw_sqlite_member *m = new_member(client_of(base), MW_SQLITE_CLAIM, 0, arg);
-  m->claim.now_us = now_us;
-  m->claim.limit = limit;
-  m->claim.list = NULL;
-  m->claim.count = 0;
-  m->claim.next_due_us = INT64_MAX;
-  mw_arena_init(&m->claim.arena);
-  m->cb.claimed = cb;
-  return submit(client_of(base), m);
-}
-
-static int put_code(mw_store_client *base, const mw_code *list, size_t count, mw_write_cb cb, void *arg) {
-  int code = check_writable(client_of(base));
-  if (code) return code;
-  size_t extra = count * sizeof *list;
-  for (size_t i = 0; i < count; i++) extra += list[i].hash.len + list[i].text.len;
-  mw_sqlite_member *m = new_member(client_of(base), MW_SQLITE_CODE, extra, arg);
-  m->code.list = (mw_code *)(m + 1);
-  m->code.count = count;
-  m->code.now_us = mw_clock_wall_us();
-  char *at = (char *)(m->code.list + count);
-  for (size_t i = 0; i < count; i++) m->code.list[i] = (mw_code){pack(&at, list[i].hash), pack(&at, list[i].text)};
-  m->cb.written = cb;
-  return submit(client_of(base), m);
-}
-
-static int add_change(mw_store_client *base, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail,
-                      mw_write_cb cb, void *arg) {
-  int code = check_writable(client_of(base));
-  if (code) return code;
-  mw_sqlite_member *m = new_member(client_of(base), MW_SQLITE_CHANGE, app.len + kind.len + subject.len + actor.len + detail.len, arg);
-  char *at = (char *)(m + 1);
-  m->change.app = pack(&at, app);
-  m->change.kind = pack(&at, kind);
-  m->change.subject = pack(&at, subject);
-  m->change.actor = pack(&at, actor);
-  m->change.detail = pack(&at, detail);
-  m->change.now_us = mw_clock_wall_us();
-  m->cb.written = cb;
-  return submit(client_of(base), m);
+  mw_sqlite_try_close(client);
 }
 
 // ---- statements ----
@@ -434,16 +268,16 @@ static mw_sqlite_query *new_query(mw_sqlite_client *client, mw_sqlite_kind kind,
   char *at = (char *)(params + opts->nparams);
   for (size_t i = 0; i < opts->nparams; i++) {
     params[i] = opts->params[i];
-    if (params[i].kind == MW_VALUE_TEXT || params[i].kind == MW_VALUE_BLOB) params[i].str = pack(&at, params[i].str);
+    if (params[i].kind == MW_VALUE_TEXT || params[i].kind == MW_VALUE_BLOB) params[i].str = mw_sqlite_pack(&at, params[i].str);
   }
   q->opts.params = params;
-  q->opts.sql = pack(&at, opts->sql);
+  q->opts.sql = mw_sqlite_pack(&at, opts->sql);
   return q;
 }
 
 static int start_query(mw_sqlite_client *client, mw_sqlite_query *q, mw_list *queue, int64_t timeout_ms) {
   q->deadline_ns = mw_clock_mono_ns() + timeout_ms * 1000000;
-  add_outstanding(client);
+  mw_sqlite_add_outstanding(client);
   mw_timer_start(client->base.loop, &q->timer, timeout_ms);
   if (mw_sqlite_file_enqueue(q, queue)) return 0;
   mw_timer_stop(&q->timer);
@@ -488,7 +322,7 @@ static void query_cancel(mw_query *handle) { stop_query((mw_sqlite_query *)handl
 
 static int begin(mw_store_client *base, mw_db db, int64_t timeout_ms, mw_tx_cb cb, void *arg) {
   mw_sqlite_client *client = client_of(base);
-  int code = check_writable(client);
+  int code = mw_sqlite_check_writable(client);
   if (code) return code;
   mw_sqlite_tx *tx = MW_NEW(mw_sqlite_tx);
   tx->base.client = base;
@@ -530,7 +364,7 @@ static int end_tx(mw_sqlite_tx *tx, bool commit, mw_tx_cb cb, void *arg) {
   q->commit = commit;
   q->tx_cb = cb;
   q->deadline_ns = INT64_MAX;
-  add_outstanding(client);
+  mw_sqlite_add_outstanding(client);
   mw_sqlite_file_enqueue(q, &tx->file->tx_jobs); // never refused
   return 0;
 }
@@ -557,7 +391,7 @@ static mw_store_client *attach(mw_store *store, mw_loop *loop) {
   client->base = (mw_store_client){.store = store, .loop = loop};
   mw_list_init(&client->outbox);
   mw_list_init(&client->again);
-  mw_timer_init(&client->again_timer, on_again, client);
+  mw_timer_init(&client->again_timer, mw_sqlite_on_again, client);
   mw_list_init(&client->queries);
   mw_list_init(&client->txs);
   mw_list_init(&client->inbox);
@@ -568,8 +402,8 @@ static mw_store_client *attach(mw_store *store, mw_loop *loop) {
 static void try_close_later(void *arg) {
   mw_sqlite_client *client = arg;
   client->flush_due = false;
-  if (!mw_list_is_empty(&client->outbox)) flush(client);
-  else try_close(client);
+  if (!mw_list_is_empty(&client->outbox)) mw_sqlite_flush(client);
+  else mw_sqlite_try_close(client);
 }
 
 static void detach(mw_store_client *base, void (*cb)(void *arg), void *arg) {
@@ -612,10 +446,10 @@ const mw_engine mw_engine_sqlite = {
     .begin = begin,
     .tx_query = tx_query,
     .tx_end = tx_end,
-    .write = write_member,
-    .register_node = register_node,
-    .claim = claim,
-    .put_code = put_code,
-    .add_change = add_change,
+    .write = mw_sqlite_write,
+    .register_node = mw_sqlite_register_node,
+    .claim = mw_sqlite_claim,
+    .put_code = mw_sqlite_put_code,
+    .add_change = mw_sqlite_add_change,
     .admin = &mw_admin_sqlite,
 };

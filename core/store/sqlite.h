@@ -267,3 +267,26 @@ void mw_sqlite_answer(mw_list *jobs);
 void mw_sqlite_answer_one(mw_sqlite_job *job);
 /** Gives a job its error. */
 int mw_sqlite_job_fail(mw_sqlite_job *job, int code, const mw_err *err);
+
+// ---- a client's jobs (sqlite.c), its loop only ----
+
+/** One more job is under way: the loop lives until it is answered. */
+void mw_sqlite_add_outstanding(mw_sqlite_client *client);
+/** Closes a client that is to be closed and has nothing under way. */
+void mw_sqlite_try_close(mw_sqlite_client *client);
+/** Copies a text to `*at`, which moves behind it. */
+mw_str mw_sqlite_pack(char **at, mw_str text);
+/** MW_ECANCELED on a client that closes, MW_EDENIED when the store was opened for reading. */
+int mw_sqlite_check_writable(const mw_sqlite_client *client);
+
+// ---- members (sqlite_member.c), the client's loop only; the functions of mw_engine with these names ----
+
+int mw_sqlite_write(mw_store_client *client, const mw_write *write, mw_write_cb cb, void *arg);
+int mw_sqlite_register_node(mw_store_client *client, void (*cb)(int status, const mw_err *err, void *arg), void *arg);
+int mw_sqlite_claim(mw_store_client *client, int64_t now_us, int limit, mw_claim_cb cb, void *arg);
+int mw_sqlite_put_code(mw_store_client *client, const mw_code *list, size_t count, mw_write_cb cb, void *arg);
+int mw_sqlite_add_change(mw_store_client *client, mw_str app, mw_str kind, mw_str subject, mw_str actor, mw_str detail, mw_write_cb cb, void *arg);
+/** Hands what was collected in this turn to the writer. `arg` is the client. */
+void mw_sqlite_flush(void *arg);
+/** Hands over again what failed and nobody waits for. `arg` is the client. */
+void mw_sqlite_on_again(mw_timer *timer, void *arg);
