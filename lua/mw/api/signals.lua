@@ -7,6 +7,7 @@
 local callbacks = require "mw.workflow.callbacks"
 local change = require "mw.runs.change"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
 local sidecar = require "mw.api.sidecar"
 local signals = require "mw.workflow.signals"
@@ -41,14 +42,14 @@ local function proof(req)
   if token == nil then return nil end
   if type(token) == "table" then token = token[#token] end
   local id = req.params.id
-  local attempt = change.is_id(id) and callbacks.check(id, req.params.name, token)
+  local attempt = filter.is_id(id) and callbacks.check(id, req.params.name, token)
   if attempt then return { actor = "callback", attempt = attempt } end
   return nil, errors.new("unauthorized", "the token is not that of this execution and step", { status = 401, hint = "POST to the address that came as `callback`, as it is" })
 end
 
 -- Which end this is, when no token says the attempt: the same as long as the journal is the same.
 local function place_of(id)
-  if not change.is_id(id) then change.not_found(id) end
+  if not filter.is_id(id) then change.not_found(id) end
   local row = errors.check(store.query("engine", "SELECT max(number) AS number FROM {{schema}}.journal WHERE execution = $1", { { id = id } }))[1]
   return "row " .. tostring(row and row.number or 0)
 end

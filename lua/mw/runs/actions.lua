@@ -15,13 +15,14 @@ local errors = require "mw.errors"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local past = require "mw.runs.past"
+local R = require "mw.workflow.run"
 local status = require "mw.workflow.status"
 local validate = require "mw.validate"
 
 local M = {}
 
 local function refuse_cancelled(run)
-  if run.control >= change.CANCEL and not status.is_final(run.status) then change.refuse(run, " and is being cancelled") end
+  if run.control >= R.CANCEL and not status.is_final(run.status) then change.refuse(run, " and is being cancelled") end
 end
 
 -- ---- pause ----
@@ -32,11 +33,11 @@ local function pause(tx, run)
   if run.status == status.STUCK then change.refuse(run, ": it does not run", "retry it, or move it to other code") end
   refuse_cancelled(run)
   if not run.owner then
-    change.update(tx, run, { status = status.PAUSED, control = change.PAUSE })
+    change.update(tx, run, { status = status.PAUSED, control = R.PAUSE })
     return true
   end
-  if run.control == change.PAUSE then return nil end
-  change.update(tx, run, { control = change.PAUSE })
+  if run.control == R.PAUSE then return nil end
+  change.update(tx, run, { control = R.PAUSE })
   return "tell"
 end
 
@@ -56,7 +57,7 @@ local function resume(tx, run)
     change.update(tx, run, change.ready(run))
     return true
   end
-  if not run.owner or run.control ~= change.PAUSE then return nil end
+  if not run.owner or run.control ~= R.PAUSE then return nil end
   change.update(tx, run, { control = 0 }) -- it had not come to it yet
   return "tell"
 end

@@ -114,7 +114,7 @@ end
 local function read_cursor(text)
   if not text then return FIRST, runtime.uuid() end
   local at, newest = text:match("^([%x%-]+)%.([%x%-]+)$")
-  if not (change.is_id(at) and change.is_id(newest)) then errors.throw("invalid", "the cursor is not one that was given as `next`") end
+  if not (filter.is_id(at) and filter.is_id(newest)) then errors.throw("invalid", "the cursor is not one that was given as `next`") end
   return at, newest
 end
 

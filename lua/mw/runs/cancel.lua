@@ -16,6 +16,7 @@ local change = require "mw.runs.change"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
 local past = require "mw.runs.past"
+local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local store = require "mw.core.store"
@@ -31,7 +32,7 @@ local function text_of(actor, reason)
   return json.encode({ code = "cancelled", message = message }, { sort = true })
 end
 
-local function wants(opts) return opts.undo and change.UNDO or change.CANCEL end
+local function wants(opts) return opts.undo and R.UNDO or R.CANCEL end
 
 local function ask_owner(tx, run, opts)
   if run.control == wants(opts) then return false end

@@ -17,26 +17,21 @@
 local audit = require "mw.audit"
 local engine = require "mw.workflow.engine"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
+local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local store = require "mw.core.store"
 
 local M = {}
 
-local UUID = "^" .. ("%x"):rep(8) .. "%-" .. (("%x"):rep(4) .. "%-"):rep(3) .. ("%x"):rep(12) .. "$"
 local TRIES = 4
 local COLUMNS = "id, app, workflow, status, owner, fence, due_us, control, bundle, seed, error, created_us, started_us, group_key, slot, parent, parent_key"
 local NUMBERS = { "status", "owner", "fence", "due_us", "control", "created_us", "started_us", "slot" }
 local IDS = { parent = true }
 
---- What `control` asks of a run's owner.
-M.PAUSE, M.CANCEL, M.UNDO = 1, 2, 3
-M.control_names = { [1] = "pause", [2] = "cancel", [3] = "undo" }
-
 --- Stands for NULL in an update.
 M.NULL = {}
-
-function M.is_id(id) return type(id) == "string" and id:find(UUID) ~= nil end
 
 function M.not_found(id)
   errors.throw("not_found", string.format("there is no execution %q", tostring(id):sub(1, 100)), { hint = "GET /api/v1/executions lists them" })
@@ -113,7 +108,7 @@ end
 local function outcome_of(run, is_changed)
   local is_asked = run.status ~= status.PAUSED and not status.is_final(run.status)
   return {
-    id = run.id, workflow = run.workflow, status = status.name(run.status), control = is_asked and M.control_names[run.control] or nil, changed = is_changed,
+    id = run.id, workflow = run.workflow, status = status.name(run.status), control = is_asked and R.control_names[run.control] or nil, changed = is_changed,
   }
 end
 
@@ -146,7 +141,7 @@ local function attempt(who, action, id, decide)
 end
 
 function M.run(who, action, id, decide)
-  if not M.is_id(id) then M.not_found(id) end
+  if not filter.is_id(id) then M.not_found(id) end
   id = id:lower()
   for try = 1, TRIES do
     local outcome, err = attempt(who, action, id, decide)

@@ -40,8 +40,8 @@ M.schema = {
 
 local UUID = "^" .. ("%x"):rep(8) .. "%-" .. (("%x"):rep(4) .. "%-"):rep(3) .. ("%x"):rep(12) .. "$"
 
---- Whether a text is an execution's id.
-function M.is_id(value) return value:find(UUID) ~= nil end
+--- Whether a value is what an execution's id looks like.
+function M.is_id(value) return type(value) == "string" and value:find(UUID) ~= nil end
 
 local function invalid(...) errors.throw("invalid", string.format(...)) end
 

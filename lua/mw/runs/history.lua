@@ -20,7 +20,9 @@ local actions = require "mw.runs.actions"
 local change = require "mw.runs.change"
 local check = require "mw.runs.history_check"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
+local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local scopes = require "mw.access.scopes"
 local status = require "mw.workflow.status"
@@ -94,7 +96,7 @@ local function read_code(bundle)
 end
 
 function M.export(id, opts)
-  if not change.is_id(id) then change.not_found(id) end
+  if not filter.is_id(id) then change.not_found(id) end
   id = id:lower()
   local row = select("SELECT " .. COLUMNS .. " FROM {{schema}}.executions WHERE app = $1 AND id = $2", { "default", { id = id } })[1]
   if not row then change.not_found(id) end
@@ -144,7 +146,7 @@ local function insert_run(tx, run, to)
     .. " VALUES ($1, 'default', $2, $3, $4, 1, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, 1)", {
       { id = run.id }, run.workflow, run.external_id, to, run.due_us or 0, run.priority or 0, run.group_key, run.group_slots, run.tags, run.state, run.waits,
       run.parent and { id = run.parent }, run.parent_key, run.bundle, run.api_level or 1, run.seed, run.input, run.output, run.error, run.created_us,
-      run.started_us, run.finished_us, status.is_final(to) and 0 or change.PAUSE,
+      run.started_us, run.finished_us, status.is_final(to) and 0 or R.PAUSE,
     }))
 end
 

@@ -5,9 +5,9 @@
 --
 --   local doc = check.document(text)     -- { execution, journal, signals, code }, with JSON members as text; raises "invalid" and where
 
-local change = require "mw.runs.change"
 local crypto = require "mw.core.crypto"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local fold = require "mw.workflow.fold"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
@@ -29,7 +29,7 @@ local is = {}
 function is.text(value, most) return type(value) == "string" and #value <= most and not value:find("%z") end
 function is.number(value, most) return type(value) == "number" and value % 1 == 0 and value >= 0 and value <= most end
 function is.integer(value, most) return type(value) == "number" and value % 1 == 0 and math.abs(value) <= most end
-function is.id(value) return change.is_id(value) end
+is.id = filter.is_id
 function is.hash(value) return type(value) == "string" and #value == 64 and not value:find("[^%x]") end
 function is.box() return true end
 

@@ -11,6 +11,7 @@
 
 local change = require "mw.runs.change"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local journal = require "mw.workflow.journal"
 local loader = require "mw._loader"
 local past = require "mw.runs.past"
@@ -23,7 +24,7 @@ local M = {}
 local COLUMNS = "id, workflow, bundle, seed, status, fence, input, output, created_us"
 
 local function read(id)
-  if not change.is_id(id) then change.not_found(id) end
+  if not filter.is_id(id) then change.not_found(id) end
   local rows = errors.check(store.query("engine", "SELECT " .. COLUMNS .. " FROM {{schema}}.executions WHERE app = $1 AND id = $2", { "default", { id = id:lower() } }))
   local run = rows[1] or change.not_found(id)
   run.status, run.fence, run.created_us = tonumber(run.status), tonumber(run.fence), tonumber(run.created_us)

@@ -8,6 +8,7 @@
 local audit = require "mw.audit"
 local change = require "mw.runs.change"
 local errors = require "mw.errors"
+local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
 local store = require "mw.core.store"
 local workflow = require "mw.workflow"
@@ -17,7 +18,7 @@ local M = {}
 M.TAG = "rerun_of:"
 
 local function find(id)
-  if not change.is_id(id) then change.not_found(id) end
+  if not filter.is_id(id) then change.not_found(id) end
   local rows = errors.check(store.query("engine", "SELECT workflow, input, priority, group_key, tags FROM {{schema}}.executions WHERE app = $1 AND id = $2",
     { "default", { id = id:lower() } }))
   return rows[1] or change.not_found(id)

@@ -35,14 +35,14 @@ end
 
 -- ---- one batch ----
 
-local function marks(count, before)
+local function marks(count)
   local list = {}
-  for i = 1, count do list[i] = "$" .. i + before end
+  for i = 1, count do list[i] = "$" .. i end
   return table.concat(list, ", ")
 end
 
 local function delete(tx, sql, ids)
-  errors.check(tx:query(sql:format(marks(#ids, 0)), ids))
+  errors.check(tx:query(sql:format(marks(#ids)), ids))
 end
 
 local PAGE = "SELECT id, finished_us FROM {{schema}}.executions WHERE workflow = $1 AND status = $2 AND id > $3 AND id < $4 ORDER BY id LIMIT " .. BATCH

@@ -11,6 +11,7 @@ local core = require "mw.core.task"
 local errors = require "mw.errors"
 local filter = require "mw.runs.filter"
 local json = require "mw.core.json"
+local R = require "mw.workflow.run"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local steps = require "mw.api.steps"
@@ -21,7 +22,6 @@ local M = {}
 local NULL = json.null
 local NEVER_US = 2 ^ 62 -- a wait without end
 local FIRST_LOOK_S, SLOWEST_LOOK_S = 0.005, 0.5
-local controls = { [1] = "pause", [2] = "cancel", [3] = "undo" }
 
 --- Columns of a summary.
 M.COLUMNS = "id, workflow, status, external_id, group_key, priority, tags, parent, control, error, due_us, created_us, started_us, finished_us"
@@ -53,7 +53,7 @@ function M.summary(row)
   return {
     id = row.id, workflow = row.workflow, status = status.name(tonumber(row.status)), external_id = or_null(row.external_id),
     group = or_null(row.group_key), priority = tonumber(row.priority) or 0, tags = row.tags and payload(row.tags) or json.array {},
-    parent = of_id(row.parent), control = controls[tonumber(row.control) or 0] or NULL, error = payload(row.error), due_at = due_at(row),
+    parent = of_id(row.parent), control = R.control_names[tonumber(row.control) or 0] or NULL, error = payload(row.error), due_at = due_at(row),
     created_at = time(row.created_us), started_at = time(row.started_us), finished_at = time(row.finished_us),
   }
 end

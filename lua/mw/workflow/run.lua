@@ -24,8 +24,8 @@ local backoff = require "mw.workflow.backoff"
 local core = require "mw.core.task"
 local errors = require "mw.errors"
 local json = require "mw.core.json"
-local payload = require "mw.workflow.payload"
 local journal = require "mw.workflow.journal"
+local payload = require "mw.workflow.payload"
 local redact = require "mw.workflow.redact"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
@@ -39,8 +39,9 @@ M.MAX_INTERRUPTIONS = 10
 M.SHORT_WAIT_US = 1e6
 local COMMIT_RETRY_S = 1
 
---- Of the column `control`.
+--- What the column `control` asks of a run's owner, and how the API says it.
 M.PAUSE, M.CANCEL, M.UNDO = 1, 2, 3
+M.control_names = { "pause", "cancel", "undo" }
 
 local now_us, append, lease_left = runtime.now_us, store.append, store.lease_left
 local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
