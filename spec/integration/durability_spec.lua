@@ -285,15 +285,24 @@ end)
 
 describe("a data folder that is moved away", function()
   it("stops acknowledging at once, and the executions go on when it is back", function()
-    local s = server.start { plugins = { ["p.lua"] = [[
+    local s = server.start { args = { "--workers", "1" }, plugins = { ["p.lua"] = [[
       local mw = require "mw"
-      mw.workflow("w", { { name = "a", run = function() mw.sleep("300ms") return 1 end }, { name = "b", run = function() return 2 end } })
+      local has_begun, may_end = false, false
+      mw.workflow("w", { { name = "a", run = function()
+        has_begun = true
+        while not may_end do mw.sleep("10ms") end
+        return 1
+      end }, { name = "b", run = function() return 2 end } })
+      mw.get("/begun", function(_, res) res:json(has_begun) end)
+      mw.post("/end", function(_, res) may_end = true res:json(true) end)
     ]] } }
     local id = s:post("/api/trigger", { json = { name = "w" } }).json().executionId
+    s:wait(function() return s:get("/begun").json() end, 10, "the first step to begin")
     assert(os.rename(s.data, s.data .. ".away"))
     local answer = s:post("/api/trigger", { json = { name = "w" } })
     assert.equal(503, answer.status, answer.body)
     assert.matches("moved or deleted", answer.json().error, 1, true)
+    s:post("/end", { json = {} })
     s:wait_log("waits for the database", 10)
     assert(os.rename(s.data .. ".away", s.data))
     s:wait(function() return s:get("/api/v1/executions/" .. id).json().status == "completed" end, 10, "the execution to complete")
