@@ -2,6 +2,7 @@
 -- Keys and sessions of a real server, on both engines.
 
 local ffi = require "ffi"
+local engines = require "support.engines"
 local posix = require "support.posix"
 local server = require "support.server"
 
@@ -22,269 +23,245 @@ local function bearer(key, more)
   return headers
 end
 
-local url = os.getenv("MW_TEST_DATABASE_URL") or ""
-for _, engine in ipairs { "sqlite", "postgres" } do
-  describe("keys on " .. engine, function()
-    local s, database
-    setup(function()
-      if engine == "postgres" then
-        if url == "" then return end
-        database = server.fresh_database(url)
-      end
-      s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--token", TOKEN, "--workers", "2" }, database = database }
-    end)
-    teardown(function() if s then s:stop() end end)
+engines.describe("keys on ", function(engine)
+  local s
+  setup(function()
+    s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--token", TOKEN, "--workers", "2" }, database = engine.fresh() }
+  end)
+  teardown(function() s:stop() end)
 
-    local function on(name, fn)
-      it(name, function()
-        if not s then return pending("needs postgres") end
-        fn()
-      end)
-    end
+  local function create(body, key)
+    return s:post("/api/v1/keys", { json = body, headers = bearer(key or TOKEN) })
+  end
+  local function new_key(name, ...)
+    local answer = create { name = name, scopes = { ... } }
+    assert.equal(201, answer.status, answer.body)
+    return answer.json().key, answer.json()
+  end
+  local function status(method, path, key, json)
+    return s:request(method, path, { headers = bearer(key), json = json }).status
+  end
+  -- Connections reach any of the workers.
+  local function every_worker(expected, ...)
+    for _ = 1, 12 do assert.equal(expected, (status(...))) end
+  end
 
-    local function create(body, key)
-      return s:post("/api/v1/keys", { json = body, headers = bearer(key or TOKEN) })
-    end
-    local function new_key(name, ...)
-      local answer = create { name = name, scopes = { ... } }
-      assert.equal(201, answer.status, answer.body)
-      return answer.json().key, answer.json()
-    end
-    local function status(method, path, key, json)
-      return s:request(method, path, { headers = bearer(key), json = json }).status
-    end
-    -- Connections reach any of the workers.
-    local function every_worker(expected, ...)
-      for _ = 1, 12 do assert.equal(expected, (status(...))) end
-    end
-
-    on("do what their scopes say and no more, on every worker", function()
-      local key = new_key("reader", "executions:read")
-      every_worker(200, "GET", "/api/v1/executions", key)
-      every_worker(403, "GET", "/api/v1/plugins", key)
-      local answer = s:request("POST", "/api/v1/reload", { headers = bearer(key), json = {} })
-      assert.equal(403, answer.status)
-      assert.matches('the key "reader" lacks the scope plugins:reload', answer.json().detail, 1, true)
-      assert.matches("--scope plugins:reload", answer.json().hint, 1, true)
-      assert.equal(200, status("GET", "/api/v1/openapi.json", key))
-    end)
-
-    on("start executions through the sidecar, in whose shape they are refused", function()
-      local key, other = new_key("trigger", "trigger"), new_key("no-trigger", "keys")
-      assert.equal(200, s:post("/api/trigger", { json = { name = "w" }, headers = bearer(key) }).status)
-      local answer = s:post("/api/trigger", { json = { name = "w" }, headers = bearer(other) })
-      assert.equal(403, answer.status)
-      assert.matches("lacks the scope trigger", answer.json().error, 1, true)
-      answer = s:post("/api/trigger", { json = { name = "w" }, headers = bearer("mw_sk_nothing") })
-      assert.same({ error = { code = "unauthorized", message = "Unauthorized" } }, answer.json())
-    end)
-
-    on("are shown once and stored as a hash", function()
-      local key, made = new_key("shown", "trigger")
-      assert.matches("^mw_sk_%w+$", key)
-      assert.equal(55, #key)
-      local text = s:get("/api/v1/keys", { headers = bearer(TOKEN) }).body
-      assert.is_nil(text:find(key, 1, true))
-      assert.truthy(text:find(made.prefix, 1, true))
-      if engine == "sqlite" then
-        for _, file in ipairs { "moonwatch.db", "moonwatch.db-wal" } do
-          assert.is_nil((posix.read_file(s.data .. "/" .. file) or ""):find(key, 1, true))
-        end
-      end
-    end)
-
-    on("open nothing from the moment they are revoked", function()
-      local key, made = new_key("short-lived", "executions:read")
-      every_worker(200, "GET", "/api/v1/executions", key)
-      assert.equal(200, status("DELETE", "/api/v1/keys/" .. made.id, TOKEN))
-      every_worker(401, "GET", "/api/v1/executions", key)
-      assert.equal(404, status("DELETE", "/api/v1/keys/" .. made.id, TOKEN))
-      assert.equal(201, create({ name = "short-lived", scopes = { "trigger" } }).status)
-    end)
-
-    on("end by themselves at their time", function()
-      local key = create({ name = "hasty", scopes = { "executions:read" }, expires_in = "1s" }).json().key
-      assert.equal(200, status("GET", "/api/v1/executions", key))
-      posix.wait_until(function() return status("GET", "/api/v1/executions", key) == 401 end, 5, "the end of the key")
-    end)
-
-    on("tell a typo from a key that is not known", function()
-      local key = new_key("typo", "trigger")
-      local swapped = key:sub(1, 20) .. (key:sub(21, 21) == "a" and "b" or "a") .. key:sub(22)
-      local answer = s:get("/api/v1/plugins", { headers = bearer(swapped) })
-      assert.equal(401, answer.status)
-      assert.matches("mistyped", answer.json().detail, 1, true)
-    end)
-
-    on("cannot give what they lack", function()
-      local key = new_key("clerk", "keys", "trigger")
-      assert.equal(201, create({ name = "clerks-own", scopes = { "trigger" } }, key).status)
-      local answer = create({ name = "too-much", scopes = { "*" } }, key)
-      assert.equal(403, answer.status)
-      assert.equal(403, status("POST", "/api/v1/login-links", key, {}))
-    end)
-
-    on("have one name each, and known scopes", function()
-      new_key("once", "trigger")
-      assert.equal(409, create({ name = "once", scopes = { "trigger" } }).status)
-      local answer = create { name = "odd", scopes = { "execution:read" } }
-      assert.equal(400, answer.status)
-      assert.matches('did you mean "executions:read"', answer.json().detail, 1, true)
-      assert.equal(400, create({ name = "odd", scopes = {} }).status)
-      assert.equal(400, create({ name = "a b", scopes = { "trigger" } }).status)
-      for _, wrong in ipairs { "soon", "0s", "4000d", "-1s", "99999999999999d", "" } do
-        assert.equal(400, create({ name = "odd", scopes = { "trigger" }, expires_in = wrong }).status, wrong)
-      end
-    end)
-
-    on("note their last use", function()
-      local key = new_key("noted", "executions:read")
-      assert.equal(200, status("GET", "/api/v1/executions", key))
-      posix.wait_until(function()
-        for _, item in ipairs(s:get("/api/v1/keys", { headers = bearer(TOKEN) }).json().items) do
-          if item.name == "noted" then return item.last_used_at end
-        end
-      end, 5, "the last use")
-    end)
-
-    on("leave rows in audit and changes", function()
-      if engine ~= "sqlite" then return end
-      assert.is_true(tonumber(server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit WHERE action = 'key.created' AND actor = 'token'")) > 3)
-      assert.equal("1", server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit WHERE actor = 'key:clerk'"))
-      assert.equal(server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit"),
-        server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM changes WHERE kind <> 'plugins.loaded'"))
-    end)
-
-    on("survive a restart", function()
-      local key = new_key("lasting", "executions:read")
-      s:stop { keep = true }
-      s:restart()
-      assert.equal(200, status("GET", "/api/v1/executions", key))
-    end)
+  it("do what their scopes say and no more, on every worker", function()
+    local key = new_key("reader", "executions:read")
+    every_worker(200, "GET", "/api/v1/executions", key)
+    every_worker(403, "GET", "/api/v1/plugins", key)
+    local answer = s:request("POST", "/api/v1/reload", { headers = bearer(key), json = {} })
+    assert.equal(403, answer.status)
+    assert.matches('the key "reader" lacks the scope plugins:reload', answer.json().detail, 1, true)
+    assert.matches("--scope plugins:reload", answer.json().hint, 1, true)
+    assert.equal(200, status("GET", "/api/v1/openapi.json", key))
   end)
 
-  describe("a fleet on " .. engine, function()
-    it("knows a key of another node, and its end, within seconds", function()
-      if engine ~= "postgres" then return end
-      if url == "" then return pending("needs postgres") end
-      local database = server.fresh_database(url)
-      local a = server.start { args = { "--token", TOKEN, "--workers", "1" }, database = database }
-      local b = server.start { args = { "--token", TOKEN, "--workers", "1" }, database = database }
-      local made = a:post("/api/v1/keys", { json = { name = "k", scopes = { "trigger" } }, headers = bearer(TOKEN) }).json()
-      local function on_b() return b:get("/api/v1/openapi.json", { headers = bearer(made.key) }).status end
-      posix.wait_until(function() return on_b() == 200 end, 5, "the key on the other node")
-      a:request("DELETE", "/api/v1/keys/k", { headers = bearer(TOKEN) })
-      posix.wait_until(function() return on_b() == 401 end, 8, "its end on the other node")
-      a:stop()
-      b:stop()
-    end)
+  it("start executions through the sidecar, in whose shape they are refused", function()
+    local key, other = new_key("trigger", "trigger"), new_key("no-trigger", "keys")
+    assert.equal(200, s:post("/api/trigger", { json = { name = "w" }, headers = bearer(key) }).status)
+    local answer = s:post("/api/trigger", { json = { name = "w" }, headers = bearer(other) })
+    assert.equal(403, answer.status)
+    assert.matches("lacks the scope trigger", answer.json().error, 1, true)
+    answer = s:post("/api/trigger", { json = { name = "w" }, headers = bearer("mw_sk_nothing") })
+    assert.same({ error = { code = "unauthorized", message = "Unauthorized" } }, answer.json())
   end)
 
-  describe("sessions on " .. engine, function()
-    local s
-    setup(function()
-      if engine == "postgres" and url == "" then return end
-      s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--workers", "2" }, database = engine == "postgres" and server.fresh_database(url) or nil }
-    end)
-    teardown(function() if s then s:stop() end end)
-
-    local function on(name, fn)
-      it(name, function()
-        if not s then return pending("needs postgres") end
-        fn()
-      end)
-    end
-
-    local function new_link()
-      local code, text = server.command({ "login", "--data", s.data })
-      assert.equal(0, code, text)
-      return assert(text:match("(/ops/login%?code=%w+[%w_]*)"), text), text
-    end
-    local function log_in()
-      local answer = s:get(new_link())
-      assert.equal(303, answer.status, answer.body)
-      assert.equal("/ops", answer.headers.location)
-      local cookie = answer.headers["set-cookie"]
-      return assert((type(cookie) == "table" and cookie[1] or cookie):match("(mw_session=[%w_]+)")), answer
-    end
-    local function csrf_of(cookie)
-      return assert(s:get("/ops", { headers = { cookie = cookie } }).body:match('moonwatch%-csrf" content="(%x+)"'))
-    end
-
-    on("begin with a link from `moonwatch login`, which opens once", function()
-      local link, text = new_link()
-      assert.truthy(text:find("http://127.0.0.1:" .. s.port .. link, 1, true), text)
-      assert.equal(401, s:get("/ops").status)
-      assert.matches("moonwatch login", s:get("/ops").body, 1, true)
-      assert.equal(204, s:request("HEAD", link).status)
-      assert.equal(303, s:get(link).status)
-      local again = s:get(link)
-      assert.equal(403, again.status)
-      assert.matches("used already", again.body, 1, true)
-    end)
-
-    on("hold on every worker, in a cookie that plugins do not get", function()
-      local cookie, answer = log_in()
-      local all = answer.headers["set-cookie"]
-      all = type(all) == "table" and table.concat(all, "\n") or all
-      assert.matches("HttpOnly", all, 1, true)
-      assert.matches("SameSite=Lax", all, 1, true)
-      assert.is_nil(all:find("Path=/;", 1, true))
-      assert.is_nil(all:find("Secure", 1, true))
-      for _ = 1, 8 do assert.equal(200, s:get("/ops", { headers = { cookie = cookie } }).status) end
-    end)
-
-    on("count on /api/v1 for requests that change something only with the csrf header", function()
-      local cookie = log_in()
-      local csrf = csrf_of(cookie)
-      local function reload(headers)
-        headers.cookie = cookie
-        return s:post("/api/v1/reload", { json = {}, headers = headers })
+  it("are shown once and stored as a hash", function()
+    local key, made = new_key("shown", "trigger")
+    assert.matches("^mw_sk_%w+$", key)
+    assert.equal(55, #key)
+    local text = s:get("/api/v1/keys", { headers = bearer(TOKEN) }).body
+    assert.is_nil(text:find(key, 1, true))
+    assert.truthy(text:find(made.prefix, 1, true))
+    if not engine.url then
+      for _, file in ipairs { "moonwatch.db", "moonwatch.db-wal" } do
+        assert.is_nil((posix.read_file(s.data .. "/" .. file) or ""):find(key, 1, true))
       end
-      local refused = reload {}
-      assert.equal(403, refused.status)
-      assert.matches("x-moonwatch-csrf", refused.json().detail, 1, true)
-      assert.equal(403, reload({ ["x-moonwatch-csrf"] = csrf:reverse() }).status)
-      assert.equal(200, reload({ ["x-moonwatch-csrf"] = csrf }).status)
-    end)
-
-    on("do not serve scripts of plugins' pages", function()
-      local cookie = log_in()
-      local headers = { cookie = cookie, ["sec-fetch-dest"] = "empty" }
-      assert.equal(403, s:get("/ops", { headers = headers }).status)
-      headers["sec-fetch-dest"] = "iframe"
-      assert.equal(403, s:get("/ops", { headers = headers }).status)
-      headers["sec-fetch-dest"] = "document"
-      local page = s:get("/ops", { headers = headers })
-      assert.equal(200, page.status)
-      assert.equal("same-origin", page.headers["cross-origin-opener-policy"])
-    end)
-
-    on("end at /ops/logout, and all of them by `moonwatch logout`", function()
-      local cookie, other = log_in(), log_in()
-      local form = { headers = { cookie = cookie, ["content-type"] = "application/x-www-form-urlencoded" }, body = "x=1" }
-      assert.equal(403, s:post("/ops/logout", form).status)
-      form.body = "x-moonwatch-csrf=" .. csrf_of(cookie)
-      assert.equal(200, s:post("/ops/logout", form).status)
-      assert.equal(401, s:get("/ops", { headers = { cookie = cookie } }).status)
-      assert.equal(200, s:get("/ops", { headers = { cookie = other } }).status)
-      local link = new_link()
-      assert.equal(0, (server.command { "logout", "--data", s.data }))
-      assert.equal(401, s:get("/ops", { headers = { cookie = other } }).status)
-      assert.equal(403, s:get(link).status)
-    end)
-
-    on("are not begun by guessing", function()
-      local refused
-      for _ = 1, 120 do
-        local status = s:get("/ops/login?code=mw_ll_guess").status
-        assert.truthy(status == 403 or status == 429, status)
-        refused = refused or status == 429
-      end
-      assert.is_true(refused)
-    end)
+    end
   end)
-end
+
+  it("open nothing from the moment they are revoked", function()
+    local key, made = new_key("short-lived", "executions:read")
+    every_worker(200, "GET", "/api/v1/executions", key)
+    assert.equal(200, status("DELETE", "/api/v1/keys/" .. made.id, TOKEN))
+    every_worker(401, "GET", "/api/v1/executions", key)
+    assert.equal(404, status("DELETE", "/api/v1/keys/" .. made.id, TOKEN))
+    assert.equal(201, create({ name = "short-lived", scopes = { "trigger" } }).status)
+  end)
+
+  it("end by themselves at their time", function()
+    local key = create({ name = "hasty", scopes = { "executions:read" }, expires_in = "1s" }).json().key
+    assert.equal(200, status("GET", "/api/v1/executions", key))
+    posix.wait_until(function() return status("GET", "/api/v1/executions", key) == 401 end, 5, "the end of the key")
+  end)
+
+  it("tell a typo from a key that is not known", function()
+    local key = new_key("typo", "trigger")
+    local swapped = key:sub(1, 20) .. (key:sub(21, 21) == "a" and "b" or "a") .. key:sub(22)
+    local answer = s:get("/api/v1/plugins", { headers = bearer(swapped) })
+    assert.equal(401, answer.status)
+    assert.matches("mistyped", answer.json().detail, 1, true)
+  end)
+
+  it("cannot give what they lack", function()
+    local key = new_key("clerk", "keys", "trigger")
+    assert.equal(201, create({ name = "clerks-own", scopes = { "trigger" } }, key).status)
+    local answer = create({ name = "too-much", scopes = { "*" } }, key)
+    assert.equal(403, answer.status)
+    assert.equal(403, status("POST", "/api/v1/login-links", key, {}))
+  end)
+
+  it("have one name each, and known scopes", function()
+    new_key("once", "trigger")
+    assert.equal(409, create({ name = "once", scopes = { "trigger" } }).status)
+    local answer = create { name = "odd", scopes = { "execution:read" } }
+    assert.equal(400, answer.status)
+    assert.matches('did you mean "executions:read"', answer.json().detail, 1, true)
+    assert.equal(400, create({ name = "odd", scopes = {} }).status)
+    assert.equal(400, create({ name = "a b", scopes = { "trigger" } }).status)
+    for _, wrong in ipairs { "soon", "0s", "4000d", "-1s", "99999999999999d", "" } do
+      assert.equal(400, create({ name = "odd", scopes = { "trigger" }, expires_in = wrong }).status, wrong)
+    end
+  end)
+
+  it("note their last use", function()
+    local key = new_key("noted", "executions:read")
+    assert.equal(200, status("GET", "/api/v1/executions", key))
+    posix.wait_until(function()
+      for _, item in ipairs(s:get("/api/v1/keys", { headers = bearer(TOKEN) }).json().items) do
+        if item.name == "noted" then return item.last_used_at end
+      end
+    end, 5, "the last use")
+  end)
+
+  it("leave rows in audit and changes", function()
+    if engine.url then return end -- read from the file below
+    assert.is_true(tonumber(server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit WHERE action = 'key.created' AND actor = 'token'")) > 3)
+    assert.equal("1", server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit WHERE actor = 'key:clerk'"))
+    assert.equal(server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM audit"),
+      server.sqlite(s.data .. "/moonwatch.db", "SELECT count(*) FROM changes WHERE kind <> 'plugins.loaded'"))
+  end)
+
+  it("survive a restart", function()
+    local key = new_key("lasting", "executions:read")
+    s:stop { keep = true }
+    s:restart()
+    assert.equal(200, status("GET", "/api/v1/executions", key))
+  end)
+end)
+
+engines.describe_postgres("keys of a fleet", function(engine)
+  it("are known to another node, and their end, within seconds", function()
+    local database = engine.fresh()
+    local a = server.start { args = { "--token", TOKEN, "--workers", "1" }, database = database }
+    local b = server.start { args = { "--token", TOKEN, "--workers", "1" }, database = database }
+    local made = a:post("/api/v1/keys", { json = { name = "k", scopes = { "trigger" } }, headers = bearer(TOKEN) }).json()
+    local function on_b() return b:get("/api/v1/openapi.json", { headers = bearer(made.key) }).status end
+    posix.wait_until(function() return on_b() == 200 end, 5, "the key on the other node")
+    a:request("DELETE", "/api/v1/keys/k", { headers = bearer(TOKEN) })
+    posix.wait_until(function() return on_b() == 401 end, 8, "its end on the other node")
+    a:stop()
+    b:stop()
+  end)
+end)
+
+engines.describe("sessions on ", function(engine)
+  local s
+  setup(function()
+    s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--workers", "2" }, database = engine.fresh() }
+  end)
+  teardown(function() s:stop() end)
+
+  local function new_link()
+    local code, text = server.command({ "login", "--data", s.data })
+    assert.equal(0, code, text)
+    return assert(text:match("(/ops/login%?code=%w+[%w_]*)"), text), text
+  end
+  local function log_in()
+    local answer = s:get(new_link())
+    assert.equal(303, answer.status, answer.body)
+    assert.equal("/ops", answer.headers.location)
+    local cookie = answer.headers["set-cookie"]
+    return assert((type(cookie) == "table" and cookie[1] or cookie):match("(mw_session=[%w_]+)")), answer
+  end
+  local function csrf_of(cookie)
+    return assert(s:get("/ops", { headers = { cookie = cookie } }).body:match('moonwatch%-csrf" content="(%x+)"'))
+  end
+
+  it("begin with a link from `moonwatch login`, which opens once", function()
+    local link, text = new_link()
+    assert.truthy(text:find("http://127.0.0.1:" .. s.port .. link, 1, true), text)
+    assert.equal(401, s:get("/ops").status)
+    assert.matches("moonwatch login", s:get("/ops").body, 1, true)
+    assert.equal(204, s:request("HEAD", link).status)
+    assert.equal(303, s:get(link).status)
+    local again = s:get(link)
+    assert.equal(403, again.status)
+    assert.matches("used already", again.body, 1, true)
+  end)
+
+  it("hold on every worker, in a cookie that plugins do not get", function()
+    local cookie, answer = log_in()
+    local all = answer.headers["set-cookie"]
+    all = type(all) == "table" and table.concat(all, "\n") or all
+    assert.matches("HttpOnly", all, 1, true)
+    assert.matches("SameSite=Lax", all, 1, true)
+    assert.is_nil(all:find("Path=/;", 1, true))
+    assert.is_nil(all:find("Secure", 1, true))
+    for _ = 1, 8 do assert.equal(200, s:get("/ops", { headers = { cookie = cookie } }).status) end
+  end)
+
+  it("count on /api/v1 for requests that change something only with the csrf header", function()
+    local cookie = log_in()
+    local csrf = csrf_of(cookie)
+    local function reload(headers)
+      headers.cookie = cookie
+      return s:post("/api/v1/reload", { json = {}, headers = headers })
+    end
+    local refused = reload {}
+    assert.equal(403, refused.status)
+    assert.matches("x-moonwatch-csrf", refused.json().detail, 1, true)
+    assert.equal(403, reload({ ["x-moonwatch-csrf"] = csrf:reverse() }).status)
+    assert.equal(200, reload({ ["x-moonwatch-csrf"] = csrf }).status)
+  end)
+
+  it("do not serve scripts of plugins' pages", function()
+    local cookie = log_in()
+    local headers = { cookie = cookie, ["sec-fetch-dest"] = "empty" }
+    assert.equal(403, s:get("/ops", { headers = headers }).status)
+    headers["sec-fetch-dest"] = "iframe"
+    assert.equal(403, s:get("/ops", { headers = headers }).status)
+    headers["sec-fetch-dest"] = "document"
+    local page = s:get("/ops", { headers = headers })
+    assert.equal(200, page.status)
+    assert.equal("same-origin", page.headers["cross-origin-opener-policy"])
+  end)
+
+  it("end at /ops/logout, and all of them by `moonwatch logout`", function()
+    local cookie, other = log_in(), log_in()
+    local form = { headers = { cookie = cookie, ["content-type"] = "application/x-www-form-urlencoded" }, body = "x=1" }
+    assert.equal(403, s:post("/ops/logout", form).status)
+    form.body = "x-moonwatch-csrf=" .. csrf_of(cookie)
+    assert.equal(200, s:post("/ops/logout", form).status)
+    assert.equal(401, s:get("/ops", { headers = { cookie = cookie } }).status)
+    assert.equal(200, s:get("/ops", { headers = { cookie = other } }).status)
+    local link = new_link()
+    assert.equal(0, (server.command { "logout", "--data", s.data }))
+    assert.equal(401, s:get("/ops", { headers = { cookie = other } }).status)
+    assert.equal(403, s:get(link).status)
+  end)
+
+  it("are not begun by guessing", function()
+    local refused
+    for _ = 1, 120 do
+      local status = s:get("/ops/login?code=mw_ll_guess").status
+      assert.truthy(status == 403 or status == 429, status)
+      refused = refused or status == 429
+    end
+    assert.is_true(refused)
+  end)
+end)
 
 describe("a server without a token", function()
   local s

@@ -19,11 +19,8 @@ describe("moonwatch runs", function()
     local code, text = server.command({ "runs", what, "--data", s.data, ... }, { dir = s.dir })
     return text, code
   end
-  local function get(id) return s:get("/api/v1/executions/" .. id).json() end
-  local function reach(id, wanted)
-    s:wait(function() return get(id).status == wanted end, 10, "the run to be " .. wanted)
-    return id
-  end
+  local function get(id) return s:execution(id) end
+  local function reach(id, wanted) return s:reach(id, wanted) end
   local function start(workflow, wanted) return reach(s:post("/api/v1/executions", { json = { workflow = workflow } }).json().id, wanted) end
 
   it("sends a signal with data", function()

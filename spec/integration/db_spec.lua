@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mw.query, mw.one and mw.transaction in a real server, on both engines.
 
+local engines = require "support.engines"
 local server = require "support.server"
 
 local plugin = [[
@@ -79,130 +80,114 @@ local plugin = [[
   end)
 ]]
 
-local function databases()
-  local url = os.getenv("MW_TEST_DATABASE_URL")
-  return { { name = "SQLite" }, { name = "PostgreSQL", url = url ~= "" and url or nil, missing = not url or url == "" } }
-end
+engines.describe("SQL from plugins on ", function(engine)
+  local s
 
-for _, database in ipairs(databases()) do
-  describe("SQL from plugins on " .. database.name, function()
-    local s
+  local function sql(text, params, timeout) return s:post("/sql", { json = { sql = text, params = params, timeout = timeout } }).json() end
+  local function must(text, params)
+    local out = sql(text, params)
+    assert.is_nil(out.code, out.message)
+    return out.value
+  end
+  local function cents(name) return must("SELECT cents FROM accounts WHERE name = $1", { name })[1].cents end
 
-    local function case(name, fn)
-      it(name, function()
-        if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
-        fn()
-      end)
-    end
-
-    local function sql(text, params, timeout) return s:post("/sql", { json = { sql = text, params = params, timeout = timeout } }).json() end
-    local function must(text, params)
-      local out = sql(text, params)
-      assert.is_nil(out.code, out.message)
-      return out.value
-    end
-    local function cents(name) return must("SELECT cents FROM accounts WHERE name = $1", { name })[1].cents end
-
-    setup(function()
-      if database.missing then return end
-      s = server.start { plugins = { ["db.lua"] = plugin }, database = database.url and server.fresh_database(database.url) }
-      must("CREATE TABLE accounts (name text PRIMARY KEY, cents int NOT NULL CHECK (cents >= 0))")
-    end)
-    teardown(function() if s then s:stop() end end)
-    before_each(function()
-      if database.missing then return end
-      must("DELETE FROM accounts")
-      must("INSERT INTO accounts VALUES ('a', 100), ('b', 0)")
-    end)
-
-    case("gives rows by column name, without the columns that are NULL", function()
-      assert.are.same({ one = 1, none = true, two = "b", first = true }, s:get("/nulls").json())
-      assert.are.same({ { name = "a", cents = 100 } }, must("SELECT name, cents FROM accounts WHERE name = $1", { "a" }))
-    end)
-
-    case("tells how many rows a statement changed", function()
-      assert.are.same({ changed = 2, rows = 3 }, s:get("/affected").json())
-    end)
-
-    case("gives the first row, or nil", function()
-      assert.are.same({ cents = 100 }, s:post("/one", { json = { sql = "SELECT cents FROM accounts ORDER BY name" } }).json().value)
-      assert.are.equal("nothing", s:post("/one", { json = { sql = "SELECT cents FROM accounts WHERE name = 'x'" } }).json().value)
-    end)
-
-    case("raises the database's own words, its state and the plugin's line", function()
-      local err = sql("INSERT INTO accounts VALUES ('a', 1)")
-      assert.are.equal("constraint", err.code)
-      assert.are.equal(database.url and "23505" or "SQLITE_CONSTRAINT_PRIMARYKEY", err.sqlstate)
-      assert.matches("accounts", err.message)
-      assert.matches("plugins/db.lua:%d+", err.where)
-      assert.are.equal("constraint", sql("UPDATE accounts SET cents = -1").code)
-      err = sql("SELECT * FROM nowhere")
-      assert.are.equal("sql", err.code)
-      assert.matches("nowhere", err.message)
-    end)
-
-    case("refuses transaction control and points at mw.transaction", function()
-      for _, text in ipairs { "BEGIN", "COMMIT", "ROLLBACK" } do
-        local err = sql(text)
-        assert.are.equal("denied", err.code)
-        assert.matches("mw.transaction", err.message, 1, true)
-      end
-    end)
-
-    case("refuses more parameters than placeholders, and a second statement", function()
-      assert.are.equal("invalid", sql("SELECT 1", { 1 }).code)
-      assert.are.equal("invalid", sql("SELECT 1; DELETE FROM accounts").code)
-      assert.are.equal(100, cents("a"))
-    end)
-
-    case("cancels a statement when its time is over", function()
-      local text = database.url and "SELECT pg_sleep(30)"
-        or "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-      local err = sql(text, nil, "200ms")
-      assert.are.equal("timeout", err.code)
-      assert.is_true(err.retryable)
-    end)
-
-    case("commits a transaction and gives what its function returned", function()
-      assert.are.same({ value = 30 }, s:post("/transfer", { json = { cents = 30 } }).json())
-      assert.are.same({ 70, 30 }, { cents("a"), cents("b") })
-    end)
-
-    case("rolls back on an error, which it raises again as it was", function()
-      assert.are.equal("changed_my_mind", s:post("/transfer", { json = { cents = 30, fail = true } }).json().code)
-      assert.are.equal("constraint", s:post("/transfer", { json = { cents = 130 } }).json().code)
-      assert.are.same({ 100, 0 }, { cents("a"), cents("b") })
-    end)
-
-    case("does not commit after an error that the plugin swallowed", function()
-      assert.are.equal("sql", s:get("/swallowed").json().code)
-      assert.are.equal(100, cents("a"))
-    end)
-
-    case("refuses a transaction that is over", function()
-      local err = s:get("/kept").json()
-      assert.are.equal("invalid", err.code)
-      assert.matches("is over", err.message)
-    end)
-
-    case("rolls back a transaction that takes too long", function()
-      assert.are.equal("timeout", s:get("/slow_transaction").json().code)
-      assert.are.equal(100, cents("a"))
-    end)
-
-    case("rolls back at once when the request ends in the middle", function()
-      local started = server.now()
-      assert.are.equal(503, s:get("/left_waiting").status)
-      must("UPDATE accounts SET cents = 7 WHERE name = 'a'")
-      assert.is_true(server.now() - started < 5, "the next write waited for the transaction's time to be over")
-      assert.are.equal(0, cents("b"))
-    end)
-
-    case("rolls back at once when the plugin is killed in the middle", function()
-      assert.are.equal(500, s:get("/killed").status)
-      local started = server.now()
-      must("UPDATE accounts SET cents = 7 WHERE name = 'a'")
-      assert.is_true(server.now() - started < 5, "the next write waited for the transaction's time to be over")
-    end)
+  setup(function()
+    s = server.start { plugins = { ["db.lua"] = plugin }, database = engine.fresh() }
+    must("CREATE TABLE accounts (name text PRIMARY KEY, cents int NOT NULL CHECK (cents >= 0))")
   end)
-end
+  teardown(function() s:stop() end)
+  before_each(function()
+    must("DELETE FROM accounts")
+    must("INSERT INTO accounts VALUES ('a', 100), ('b', 0)")
+  end)
+
+  it("gives rows by column name, without the columns that are NULL", function()
+    assert.are.same({ one = 1, none = true, two = "b", first = true }, s:get("/nulls").json())
+    assert.are.same({ { name = "a", cents = 100 } }, must("SELECT name, cents FROM accounts WHERE name = $1", { "a" }))
+  end)
+
+  it("tells how many rows a statement changed", function()
+    assert.are.same({ changed = 2, rows = 3 }, s:get("/affected").json())
+  end)
+
+  it("gives the first row, or nil", function()
+    assert.are.same({ cents = 100 }, s:post("/one", { json = { sql = "SELECT cents FROM accounts ORDER BY name" } }).json().value)
+    assert.are.equal("nothing", s:post("/one", { json = { sql = "SELECT cents FROM accounts WHERE name = 'x'" } }).json().value)
+  end)
+
+  it("raises the database's own words, its state and the plugin's line", function()
+    local err = sql("INSERT INTO accounts VALUES ('a', 1)")
+    assert.are.equal("constraint", err.code)
+    assert.are.equal(engine.url and "23505" or "SQLITE_CONSTRAINT_PRIMARYKEY", err.sqlstate)
+    assert.matches("accounts", err.message)
+    assert.matches("plugins/db.lua:%d+", err.where)
+    assert.are.equal("constraint", sql("UPDATE accounts SET cents = -1").code)
+    err = sql("SELECT * FROM nowhere")
+    assert.are.equal("sql", err.code)
+    assert.matches("nowhere", err.message)
+  end)
+
+  it("refuses transaction control and points at mw.transaction", function()
+    for _, text in ipairs { "BEGIN", "COMMIT", "ROLLBACK" } do
+      local err = sql(text)
+      assert.are.equal("denied", err.code)
+      assert.matches("mw.transaction", err.message, 1, true)
+    end
+  end)
+
+  it("refuses more parameters than placeholders, and a second statement", function()
+    assert.are.equal("invalid", sql("SELECT 1", { 1 }).code)
+    assert.are.equal("invalid", sql("SELECT 1; DELETE FROM accounts").code)
+    assert.are.equal(100, cents("a"))
+  end)
+
+  it("cancels a statement when its time is over", function()
+    local text = engine.url and "SELECT pg_sleep(30)"
+      or "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    local err = sql(text, nil, "200ms")
+    assert.are.equal("timeout", err.code)
+    assert.is_true(err.retryable)
+  end)
+
+  it("commits a transaction and gives what its function returned", function()
+    assert.are.same({ value = 30 }, s:post("/transfer", { json = { cents = 30 } }).json())
+    assert.are.same({ 70, 30 }, { cents("a"), cents("b") })
+  end)
+
+  it("rolls back on an error, which it raises again as it was", function()
+    assert.are.equal("changed_my_mind", s:post("/transfer", { json = { cents = 30, fail = true } }).json().code)
+    assert.are.equal("constraint", s:post("/transfer", { json = { cents = 130 } }).json().code)
+    assert.are.same({ 100, 0 }, { cents("a"), cents("b") })
+  end)
+
+  it("does not commit after an error that the plugin swallowed", function()
+    assert.are.equal("sql", s:get("/swallowed").json().code)
+    assert.are.equal(100, cents("a"))
+  end)
+
+  it("refuses a transaction that is over", function()
+    local err = s:get("/kept").json()
+    assert.are.equal("invalid", err.code)
+    assert.matches("is over", err.message)
+  end)
+
+  it("rolls back a transaction that takes too long", function()
+    assert.are.equal("timeout", s:get("/slow_transaction").json().code)
+    assert.are.equal(100, cents("a"))
+  end)
+
+  it("rolls back at once when the request ends in the middle", function()
+    local started = server.now()
+    assert.are.equal(503, s:get("/left_waiting").status)
+    must("UPDATE accounts SET cents = 7 WHERE name = 'a'")
+    assert.is_true(server.now() - started < 5, "the next write waited for the transaction's time to be over")
+    assert.are.equal(0, cents("b"))
+  end)
+
+  it("rolls back at once when the plugin is killed in the middle", function()
+    assert.are.equal(500, s:get("/killed").status)
+    local started = server.now()
+    must("UPDATE accounts SET cents = 7 WHERE name = 'a'")
+    assert.is_true(server.now() - started < 5, "the next write waited for the transaction's time to be over")
+  end)
+end)

@@ -3,6 +3,7 @@
 -- passes, so that a spec sees the error, and then that nothing was lost and everything goes on.
 
 local durable = require "support.durable"
+local engines = require "support.engines"
 local http = require "support.http"
 local posix = require "support.posix"
 local server = require "support.server"
@@ -152,9 +153,8 @@ describe("SQLite on a bad disk", function()
   end)
 end)
 
-describe("PostgreSQL on a bad network", function()
+engines.describe_postgres("PostgreSQL on a bad network", function(engine)
   local up, s, armed = nil, nil, {}
-  local url = durable.databases()[2].url
   before_each(function() up = upstream.start() end)
   after_each(function()
     stop(s, unpack(armed))
@@ -165,17 +165,10 @@ describe("PostgreSQL on a bad network", function()
   local function start(faults, plugins)
     armed = names_of(faults)
     s = server.start { plugins = plugins or { ["work.lua"] = durable.plugin }, env = durable.env(up, { MW_FAULTS = faults }),
-      args = { "--workers", "2" }, database = server.fresh_database(url) }
+      args = { "--workers", "2" }, database = engine.fresh() }
     return durable.load(s)
   end
-  local function case(name, fn)
-    it(name, function()
-      if not url then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
-      fn()
-    end)
-  end
-
-  case("starts once the database can be reached", function()
+  it("starts once the database can be reached", function()
     local load = start "pg_connect=times=6"
     s:wait(function() -- a further connection may still be refused
       local answer = load:trigger()
@@ -195,7 +188,7 @@ describe("PostgreSQL on a bad network", function()
   end
 
   for _, fault in ipairs { "pg_send=p0.03,after=100,times=20", "pg_receive=p0.03,after=100,times=20" } do
-    case("loses no acknowledged execution and repeats no step with " .. fault, function()
+    it("loses no acknowledged execution and repeats no step with " .. fault, function()
       local load = start(fault)
       load.on_refused = function(answer) assert.equal(503, answer.status, answer.body) end
       trigger_into_fault(load)
@@ -204,7 +197,7 @@ describe("PostgreSQL on a bad network", function()
     end)
   end
 
-  case("repeats no step when commits happen whose answers are lost", function()
+  it("repeats no step when commits happen whose answers are lost", function()
     local load = start "pg_commit=p0.1,after=60,times=15"
     load.on_refused = function(answer) assert.equal(503, answer.status, answer.body) end
     trigger_into_fault(load)
@@ -212,7 +205,7 @@ describe("PostgreSQL on a bad network", function()
     for key, count in pairs(durable.check_calls(up:calls(), {})) do assert.equal(1, count, key) end
   end)
 
-  case("makes one execution of a trigger that is sent again because its commit had no answer", function()
+  it("makes one execution of a trigger that is sent again because its commit had no answer", function()
     start "pg_commit=after=3,times=1"
     local asked, answer = 0, nil
     local body = { name = "listed", input = { run = 1 } }
@@ -228,7 +221,7 @@ describe("PostgreSQL on a bad network", function()
     for key, count in pairs(durable.check_calls(up:calls(), {})) do assert.equal(1, count, key) end
   end)
 
-  case("runs what was claimed by a statement whose answer was lost", function()
+  it("runs what was claimed by a statement whose answer was lost", function()
     start("pg_claim=after=4,times=3", { ["p.lua"] = [[
       local mw = require "mw"
       mw.workflow("later", { { name = "a", retries = 1, backoff = "2100ms", run = function(ctx)
@@ -248,7 +241,7 @@ describe("PostgreSQL on a bad network", function()
     assert.truthy(s:log():find("a fault point acts", 1, true))
   end)
 
-  case("fails a transaction that loses its connection, and nothing of it is there", function()
+  it("fails a transaction that loses its connection, and nothing of it is there", function()
     start("pg_tx=after=2,times=1", { ["p.lua"] = [[
       local mw = require "mw"
       mw.post("/make", function(_, res) mw.query("CREATE TABLE t (n int)") res:json {} end)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Two nodes on one PostgreSQL: who has room takes the work at once, whoever was asked, and an operator's wish reaches the owner on the other node.
 
-local durable = require "support.durable"
+local engines = require "support.engines"
 local proxy = require "support.proxy"
 local posix = require "support.posix"
 local server = require "support.server"
@@ -15,16 +15,11 @@ local plugin = [==[
   mw.workflow("asks", function(ctx) return { answer = ctx:wait_for("go"), node = ctx:step("who", function() return mw.env.APP_NODE end) } end)
 ]==]
 
-describe("two nodes", function()
-  local database = durable.databases()[2]
-  if database.missing then
-    it("are checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
-    return
-  end
+engines.describe_postgres("two nodes", function(engine)
   local a, b, p -- b's way to the database is a proxy
 
   before_each(function()
-    local url = server.fresh_database(database.url)
+    local url = engine.fresh()
     p = proxy.start(tonumber(url:match("@[^/:]+:(%d+)")))
     local function node(name, concurrency, way)
       return server.start {

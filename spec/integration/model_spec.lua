@@ -5,7 +5,7 @@
 --   MW_TEST_RUNS=300 MW_TEST_KILLS=9      more of it; eleven interruptions of one step are "poison"
 --   MW_TEST_SEED=…                        the same plans again (the seed is printed; what the kernel schedules is not repeated)
 
-local durable = require "support.durable"
+local engines = require "support.engines"
 local model = require "support.model"
 local posix = require "support.posix"
 local server = require "support.server"
@@ -25,120 +25,114 @@ local function generator(n)
   end
 end
 
-for index, database in ipairs(durable.databases()) do
-  describe("random workflows on " .. database.name, function()
-    if database.missing then
-      it("are checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
-      return
+engines.describe("random workflows on ", function(engine)
+  local up, nodes, random
+
+  before_each(function()
+    up, random = upstream.start { delay = 0.005 }, generator(seed)
+    local url = engine.fresh()
+    nodes = {}
+    for i = 1, url and 2 or 1 do
+      nodes[i] = server.start {
+        plugins = { ["model.lua"] = model.plugin }, database = url, args = { "--workers", "2" }, env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port },
+      }
     end
-    local up, nodes, random
-
-    before_each(function()
-      up, random = upstream.start { delay = 0.005 }, generator(seed + index)
-      local url = database.url and server.fresh_database(database.url)
-      nodes = {}
-      for i = 1, url and 2 or 1 do
-        nodes[i] = server.start {
-          plugins = { ["model.lua"] = model.plugin }, database = url, args = { "--workers", "2" }, env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port },
-        }
-      end
-      nodes[1]:get("/set_up")
-    end)
-    after_each(function()
-      for _, node in ipairs(nodes) do
-        node:stop()
-        node:clean()
-      end
-      up:stop()
-    end)
-
-    local function any() return nodes[random(#nodes)] end
-
-    -- Asks until a node answers.
-    local function surely(method, path, opts)
-      return posix.wait_until(function()
-        local ok, answer = pcall(any().request, any(), method, path, opts)
-        return ok and answer.status < 500 and answer.status ~= 429 and answer
-      end, 30, path)
-    end
-
-    local function start(number)
-      local plan = model.plan(random, { depth = 2 })
-      local run = { name = "r" .. number, plan = plan, want = model.expect(plan), signals = model.signals(plan, "r" .. number) }
-      run.id = surely("POST", "/api/v1/executions", { json = { workflow = "planned", id = run.name, input = { run = run.name, plan = plan } } }).json().id
-      return run
-    end
-
-    -- The executions of a run and its children, by their names in the plan.
-    local function family(run)
-      local ids, todo = { [run.name] = run.id }, { { run.name, run.id } }
-      while #todo > 0 do
-        local name, id = unpack(table.remove(todo))
-        local shown = surely("GET", "/api/v1/executions/" .. id).json()
-        for _, step in ipairs(shown.steps or {}) do
-          if step.kind == "child" and step.execution then
-            local child = surely("GET", "/api/v1/executions/" .. step.execution).json()
-            ids[child.input.run] = child.id
-            todo[#todo + 1] = { child.input.run, child.id }
-          end
-        end
-      end
-      return ids
-    end
-
-    local function send_signals(run)
-      if not run.signals[1] then return end
-      local ids, left = family(run), {}
-      for _, signal in ipairs(run.signals) do
-        local id = ids[signal.run]
-        local answer = id and surely("POST", ("/api/v1/executions/%s/signals/%s"):format(id, signal.name),
-          { body = '"signal ' .. signal.name .. '"', headers = { ["idempotency-key"] = signal.name, ["content-type"] = "application/json" } })
-        if not answer or answer.status ~= 202 and answer.status ~= 409 then left[#left + 1] = signal end
-      end
-      run.signals = left
-    end
-
-    local function has_ended(run)
-      run.shown = surely("GET", "/api/v1/executions/" .. run.id).json()
-      return run.shown.finished_at ~= nil
-    end
-
-    local function drive(list)
-      local left = 0
-      for _, run in ipairs(list) do
-        if not run.ended then
-          send_signals(run)
-          run.ended = has_ended(run)
-          if not run.ended then left = left + 1 end
-        end
-      end
-      return left == 0, left .. " runs have not ended"
-    end
-
-    local function kill_one()
-      local node = any()
-      node:kill_all()
-      node:restart()
-    end
-
-    it("end as the model says, whoever is killed", function()
-      local list = {}
-      for i = 1, runs do
-        list[i] = start(i)
-        if i % math.ceil(runs / kills) == 0 then kill_one() end
-      end
-      kill_one()
-      posix.wait_until(function() return drive(list) end, 90, "the runs to end")
-      local calls = up:calls()
-      for _, run in ipairs(list) do
-        assert.equal(run.want.status, run.shown.status, ("%s %s: %s"):format(run.name, run.id, run.shown.error and run.shown.error.message))
-        if run.want.output then assert.same(run.want.output, run.shown.output, run.name) end
-        if run.want.status == "failed" then assert.equal("planned", run.shown.error.code, run.name) end
-        model.check_run(calls, run.name, run.plan, kills + 1)
-      end
-      for _, effect in ipairs(nodes[1]:get("/effects").json().rows) do
-        assert.equal(1, tonumber(effect.n), ("%s %s by %s and %s"):format(effect.run, effect.step, effect.one, effect.other))
-      end
-    end)
+    nodes[1]:get("/set_up")
   end)
-end
+  after_each(function()
+    for _, node in ipairs(nodes) do
+      node:stop()
+      node:clean()
+    end
+    up:stop()
+  end)
+
+  local function any() return nodes[random(#nodes)] end
+
+  -- Asks until a node answers.
+  local function surely(method, path, opts)
+    return posix.wait_until(function()
+      local ok, answer = pcall(any().request, any(), method, path, opts)
+      return ok and answer.status < 500 and answer.status ~= 429 and answer
+    end, 30, path)
+  end
+
+  local function start(number)
+    local plan = model.plan(random, { depth = 2 })
+    local run = { name = "r" .. number, plan = plan, want = model.expect(plan), signals = model.signals(plan, "r" .. number) }
+    run.id = surely("POST", "/api/v1/executions", { json = { workflow = "planned", id = run.name, input = { run = run.name, plan = plan } } }).json().id
+    return run
+  end
+
+  -- The executions of a run and its children, by their names in the plan.
+  local function family(run)
+    local ids, todo = { [run.name] = run.id }, { { run.name, run.id } }
+    while #todo > 0 do
+      local name, id = unpack(table.remove(todo))
+      local shown = surely("GET", "/api/v1/executions/" .. id).json()
+      for _, step in ipairs(shown.steps or {}) do
+        if step.kind == "child" and step.execution then
+          local child = surely("GET", "/api/v1/executions/" .. step.execution).json()
+          ids[child.input.run] = child.id
+          todo[#todo + 1] = { child.input.run, child.id }
+        end
+      end
+    end
+    return ids
+  end
+
+  local function send_signals(run)
+    if not run.signals[1] then return end
+    local ids, left = family(run), {}
+    for _, signal in ipairs(run.signals) do
+      local id = ids[signal.run]
+      local answer = id and surely("POST", ("/api/v1/executions/%s/signals/%s"):format(id, signal.name),
+        { body = '"signal ' .. signal.name .. '"', headers = { ["idempotency-key"] = signal.name, ["content-type"] = "application/json" } })
+      if not answer or answer.status ~= 202 and answer.status ~= 409 then left[#left + 1] = signal end
+    end
+    run.signals = left
+  end
+
+  local function has_ended(run)
+    run.shown = surely("GET", "/api/v1/executions/" .. run.id).json()
+    return run.shown.finished_at ~= nil
+  end
+
+  local function drive(list)
+    local left = 0
+    for _, run in ipairs(list) do
+      if not run.ended then
+        send_signals(run)
+        run.ended = has_ended(run)
+        if not run.ended then left = left + 1 end
+      end
+    end
+    return left == 0, left .. " runs have not ended"
+  end
+
+  local function kill_one()
+    local node = any()
+    node:kill_all()
+    node:restart()
+  end
+
+  it("end as the model says, whoever is killed", function()
+    local list = {}
+    for i = 1, runs do
+      list[i] = start(i)
+      if i % math.ceil(runs / kills) == 0 then kill_one() end
+    end
+    kill_one()
+    posix.wait_until(function() return drive(list) end, 90, "the runs to end")
+    local calls = up:calls()
+    for _, run in ipairs(list) do
+      assert.equal(run.want.status, run.shown.status, ("%s %s: %s"):format(run.name, run.id, run.shown.error and run.shown.error.message))
+      if run.want.output then assert.same(run.want.output, run.shown.output, run.name) end
+      if run.want.status == "failed" then assert.equal("planned", run.shown.error.code, run.name) end
+      model.check_run(calls, run.name, run.plan, kills + 1)
+    end
+    for _, effect in ipairs(nodes[1]:get("/effects").json().rows) do
+      assert.equal(1, tonumber(effect.n), ("%s %s by %s and %s"):format(effect.run, effect.step, effect.one, effect.other))
+    end
+  end)
+end)

@@ -4,7 +4,7 @@
 -- told by the database's.
 
 local ffi = require "ffi"
-local durable = require "support.durable"
+local engines = require "support.engines"
 local posix = require "support.posix"
 local server = require "support.server"
 local upstream = require "support.upstream"
@@ -34,18 +34,13 @@ local plugin = [==[
   end)
 ]==]
 
-describe("nodes that end or hang", function()
-  local database = durable.databases()[2]
-  if database.missing then
-    it("are checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
-    return
-  end
+engines.describe_postgres("nodes that end or hang", function(engine)
   local up, dir, nodes
 
   before_each(function()
     up, dir, nodes = upstream.start { delay = 0.005 }, posix.temp_dir(), {}
     posix.write_file(dir .. "/clock", ffi.string(ffi.new("int64_t[1]", 3 * 3600 * 1000000), 8))
-    local url = server.fresh_database(database.url)
+    local url = engine.fresh()
     for _, name in ipairs { "ahead", "hangs", "dies" } do
       nodes[name] = server.start { plugins = { ["p.lua"] = plugin }, database = url, args = { "--workers", "1" },
         env = { APP_NODE = name, APP_UPSTREAM = up.url, MW_CLOCK_FILE = name == "ahead" and dir .. "/clock" or nil } }

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Ended runs are deleted when they are older than their workflow keeps them.
 
-local durable = require "support.durable"
+local engines = require "support.engines"
 local server = require "support.server"
 
 local plugin = [==[
@@ -11,54 +11,48 @@ local plugin = [==[
   mw.workflow("asks", function(ctx) ctx:wait_for("go") end, { keep = 0 })
 ]==]
 
-for _, database in ipairs(durable.databases()) do
-  describe("retention on " .. database.name, function()
-    if database.missing then
-      it("is checked with a database", function() pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end)
-      return
-    end
-    local s
+engines.describe("retention on ", function(engine)
+  local s
 
-    setup(function()
-      s = server.start {
-        plugins = { ["p.lua"] = plugin }, database = database.url and server.fresh_database(database.url), args = { "--workers", "1" },
-      }
-    end)
-    teardown(function()
-      s:stop()
-      s:clean()
-    end)
-
-    local function sql(text)
-      if database.url then return server.postgres(s.opts.database, text) end
-      return server.sqlite_exec(s.data .. "/moonwatch.db", text)
-    end
-
-    local function start(workflow, input) return s:post("/api/v1/executions?wait=" .. (workflow == "asks" and 0.2 or 5), { json = { workflow = workflow, input = input } }).json().id end
-    local function is_there(id) return s:get("/api/v1/executions/" .. id).status == 200 end
-
-    -- As if it had been made, and had ended, so many days ago; returns its new id.
-    local function age(id, days)
-      local schema = database.url and "moonwatch." or ""
-      local old = ("%012x"):format(math.floor((os.time() - days * 86400) * 1000))
-      local new = old:sub(1, 8) .. "-" .. old:sub(9, 12) .. id:sub(14)
-      local function text(value) return database.url and ("'%s'"):format(value) or ("x'%s'"):format((value:gsub("-", ""))) end
-      local us = (os.time() - days * 86400) * 1e6
-      sql(("UPDATE %sjournal SET execution = %s WHERE execution = %s"):format(schema, text(new), text(id)))
-      sql(("UPDATE %sexecutions SET id = %s, created_us = %.0f, finished_us = CASE WHEN finished_us IS NULL THEN NULL ELSE %.0f END WHERE id = %s")
-        :format(schema, text(new), us, us, text(id)))
-      return new
-    end
-
-    it("deletes what is older than its workflow keeps it, and nothing else", function()
-      local gone = { age(start("short"), 1), age(start("plain"), 31) }
-      local kept = { start("short"), age(start("short", "bad"), 1), age(start("plain"), 29), age(start("asks"), 400) }
-      assert.equal(2, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
-      assert.equal(0, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
-      local rows = sql("SELECT count(*) FROM " .. (database.url and "moonwatch." or "") .. "journal")
-      assert.is_truthy(rows == nil or tonumber(tostring(rows):match("%d+")) == 4)
-      for _, id in ipairs(gone) do assert.is_false(is_there(id)) end
-      for _, id in ipairs(kept) do assert.is_true(is_there(id), id) end
-    end)
+  setup(function()
+    s = server.start {
+      plugins = { ["p.lua"] = plugin }, database = engine.fresh(), args = { "--workers", "1" },
+    }
   end)
-end
+  teardown(function()
+    s:stop()
+    s:clean()
+  end)
+
+  local function sql(text)
+    if engine.url then return server.postgres(s.opts.database, text) end
+    return server.sqlite_exec(s.data .. "/moonwatch.db", text)
+  end
+
+  local function start(workflow, input) return s:post("/api/v1/executions?wait=" .. (workflow == "asks" and 0.2 or 5), { json = { workflow = workflow, input = input } }).json().id end
+  local function is_there(id) return s:get("/api/v1/executions/" .. id).status == 200 end
+
+  -- As if it had been made, and had ended, so many days ago; returns its new id.
+  local function age(id, days)
+    local schema = engine.url and "moonwatch." or ""
+    local old = ("%012x"):format(math.floor((os.time() - days * 86400) * 1000))
+    local new = old:sub(1, 8) .. "-" .. old:sub(9, 12) .. id:sub(14)
+    local function text(value) return engine.url and ("'%s'"):format(value) or ("x'%s'"):format((value:gsub("-", ""))) end
+    local us = (os.time() - days * 86400) * 1e6
+    sql(("UPDATE %sjournal SET execution = %s WHERE execution = %s"):format(schema, text(new), text(id)))
+    sql(("UPDATE %sexecutions SET id = %s, created_us = %.0f, finished_us = CASE WHEN finished_us IS NULL THEN NULL ELSE %.0f END WHERE id = %s")
+      :format(schema, text(new), us, us, text(id)))
+    return new
+  end
+
+  it("deletes what is older than its workflow keeps it, and nothing else", function()
+    local gone = { age(start("short"), 1), age(start("plain"), 31) }
+    local kept = { start("short"), age(start("short", "bad"), 1), age(start("plain"), 29), age(start("asks"), 400) }
+    assert.equal(2, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
+    assert.equal(0, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
+    local rows = sql("SELECT count(*) FROM " .. (engine.url and "moonwatch." or "") .. "journal")
+    assert.is_truthy(rows == nil or tonumber(tostring(rows):match("%d+")) == 4)
+    for _, id in ipairs(gone) do assert.is_false(is_there(id)) end
+    for _, id in ipairs(kept) do assert.is_true(is_there(id), id) end
+  end)
+end)

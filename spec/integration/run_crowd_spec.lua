@@ -2,6 +2,7 @@
 -- Many operators at once on parents with children and branches, on both engines: nobody is left over, and nothing ends otherwise than it was told.
 
 local engine_db = require "support.engine_db"
+local engines = require "support.engines"
 local server = require "support.server"
 
 local plugin = [==[
@@ -22,13 +23,10 @@ local plugin = [==[
 ]==]
 
 local WHAT = { "cancel", "pause", "cancel", "resume", "retry", "cancel" }
-local url = os.getenv("MW_TEST_DATABASE_URL") or false
 
-for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url } } do
-  it("operators act all at once on " .. engine.name, function()
-    if engine.url == false then return pending("needs postgres") end
-    local database = engine.url and server.fresh_database(engine.url) or nil
-    local s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--workers", "2" }, database = database }
+engines.describe("many operators on ", function(engine)
+  it("act all at once", function()
+    local s = server.start { plugins = { ["p.lua"] = plugin }, args = { "--workers", "2" }, database = engine.fresh() }
     local db = engine_db.of(s)
     local ids = s:post("/start", { json = {} }).json().ids
     local clients = {}
@@ -54,4 +52,4 @@ for _, engine in ipairs { { name = "SQLite" }, { name = "PostgreSQL", url = url 
     s:stop()
     assert.is_true(server.now() - began < 15, "something was left, and the drain waited for it")
   end)
-end
+end)

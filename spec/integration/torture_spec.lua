@@ -7,6 +7,7 @@
 --   MW_TEST_SEED=…                        a run again (the seed is printed; what the kernel schedules is not repeated)
 
 local durable = require "support.durable"
+local engines = require "support.engines"
 local http = require "support.http"
 local posix = require "support.posix"
 local proxy = require "support.proxy"
@@ -81,61 +82,58 @@ local function read_acknowledged(log_path)
   return ids, list
 end
 
-for _, database in ipairs(durable.databases()) do
-  describe("kill -9 on a failing " .. database.name, function()
-    it("loses no acknowledged execution, makes none twice, and repeats no finished step", function()
-      if database.missing then return pending("needs PostgreSQL: set MW_TEST_DATABASE_URL") end
-      math.randomseed(seed)
-      local up = upstream.start { delay = 0.01 }
-      local url = database.url and server.fresh_database(database.url)
-      local network = url and proxy.start(tonumber(url:match("@[^/:]+:(%d+)")), seed)
-      local s = server.start { plugins = { ["work.lua"] = durable.plugin }, env = durable.env(up), args = { "--workers", "2" },
-        database = url and network:url(url) }
-      local log_path, clients, marks, crashes, started = os.tmpname(), {}, {}, 0, posix.now()
-      for i = 1, CLIENTS do clients[i] = posix.fork(function() be_client(i, s, s.dir, log_path) end) end
-      local function note_end() -- it is gone, or goes now
-        if s.pid then s:kill_all() else crashes = crashes + 1 end
-        up:settle()
-        marks[#marks + 1] = up:count()
+engines.describe("kill -9 on a failing ", function(engine)
+  it("loses no acknowledged execution, makes none twice, and repeats no finished step", function()
+    math.randomseed(seed)
+    local up = upstream.start { delay = 0.01 }
+    local url = engine.fresh()
+    local network = url and proxy.start(tonumber(url:match("@[^/:]+:(%d+)")), seed)
+    local s = server.start { plugins = { ["work.lua"] = durable.plugin }, env = durable.env(up), args = { "--workers", "2" },
+      database = url and network:url(url) }
+    local log_path, clients, marks, crashes, started = os.tmpname(), {}, {}, 0, posix.now()
+    for i = 1, CLIENTS do clients[i] = posix.fork(function() be_client(i, s, s.dir, log_path) end) end
+    local function note_end() -- it is gone, or goes now
+      if s.pid then s:kill_all() else crashes = crashes + 1 end
+      up:settle()
+      marks[#marks + 1] = up:count()
+    end
+    for round = 1, kills do
+      posix.write_file(s.dir .. "/round", tostring(round))
+      local ended
+      for _ = 1, math.random(2) do
+        ended = posix.wait_exit(s.pid, 0.02 + math.random() * 0.15) ~= nil
+        if ended then break end
+        if network then network:cut() end
       end
-      for round = 1, kills do
-        posix.write_file(s.dir .. "/round", tostring(round))
-        local ended
-        for _ = 1, math.random(2) do
-          ended = posix.wait_exit(s.pid, 0.02 + math.random() * 0.15) ~= nil
-          if ended then break end
-          if network then network:cut() end
-        end
-        if ended then s.pid = nil end
-        note_end()
-        start_again(s, faults[database.name], note_end)
-      end
+      if ended then s.pid = nil end
       note_end()
-      s.opts.env.MW_FAULTS = nil
-      s:restart()
-      for _, pid in ipairs(clients) do assert.equal(0, posix.wait_exit(pid, 60), "a client did not come to its end") end
+      start_again(s, faults[engine.name], note_end)
+    end
+    note_end()
+    s.opts.env.MW_FAULTS = nil
+    s:restart()
+    for _, pid in ipairs(clients) do assert.equal(0, posix.wait_exit(pid, 60), "a client did not come to its end") end
 
-      local ids, list = read_acknowledged(log_path)
-      assert.equal(runs, #list)
-      local load = durable.load(s)
-      load.acknowledged = list
-      load:wait_completed(60)
-      assert.equal(runs, s:get("/api/v1/executions").json().total)
-      local counts = durable.check_calls(up:calls(), marks)
-      for run = 1, runs do
-        local execution = s:get("/api/v1/executions/" .. ids[run]).json()
-        assert.equal(run, execution.input.run)
-        assert.equal(3, #execution.steps)
-        for _, name in ipairs { "a", "b", "c" } do assert.is_true(counts[run .. "/" .. name] >= 1) end
-      end
-      print(("%s: %d kills, %d of them at a fault point, %d executions, %d calls, %.1f s"):format(database.name, #marks, crashes, runs, up:count(),
-        posix.now() - started))
-      s:stop { keep = true }
-      if not database.url then assert.equal("ok", server.integrity(s.data .. "/moonwatch.db")) end
-      s:clean()
-      os.remove(log_path)
-      if network then network:stop() end
-      up:stop()
-    end)
+    local ids, list = read_acknowledged(log_path)
+    assert.equal(runs, #list)
+    local load = durable.load(s)
+    load.acknowledged = list
+    load:wait_completed(60)
+    assert.equal(runs, s:get("/api/v1/executions").json().total)
+    local counts = durable.check_calls(up:calls(), marks)
+    for run = 1, runs do
+      local execution = s:get("/api/v1/executions/" .. ids[run]).json()
+      assert.equal(run, execution.input.run)
+      assert.equal(3, #execution.steps)
+      for _, name in ipairs { "a", "b", "c" } do assert.is_true(counts[run .. "/" .. name] >= 1) end
+    end
+    print(("%s: %d kills, %d of them at a fault point, %d executions, %d calls, %.1f s"):format(engine.name, #marks, crashes, runs, up:count(),
+      posix.now() - started))
+    s:stop { keep = true }
+    if not engine.url then assert.equal("ok", server.integrity(s.data .. "/moonwatch.db")) end
+    s:clean()
+    os.remove(log_path)
+    if network then network:stop() end
+    up:stop()
   end)
-end
+end)

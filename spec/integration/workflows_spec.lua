@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The imperative form on real servers: waits, signals, children, branches and compensation, with kill -9 in between.
 
-local durable = require "support.durable"
+local engines = require "support.engines"
 local server = require "support.server"
 
 local plugin = [==[
@@ -44,74 +44,68 @@ local plugin = [==[
   mw.get("/seen", function(req, res) res:json { order = mw.kv.get("order"), crowd = mw.kv.get("crowd") } end)
 ]==]
 
-for _, database in ipairs(durable.databases()) do
-  describe("a workflow on " .. database.name, function()
-    local s
+engines.describe("a workflow on ", function(engine)
+  local s
 
-    before_each(function()
-      s = server.start {
-        plugins = { ["work.lua"] = plugin }, database = database.url and server.fresh_database(database.url), args = { "--workers", "2" },
-      }
-    end)
-    after_each(function()
-      s:stop()
-      s:clean()
-    end)
-    if database.missing then
-      pending("needs MW_TEST_DATABASE_URL: script/postgres run …")
-      return
-    end
-
-    local function trigger(input)
-      return s:post("/api/trigger", { json = { name = "order", input = input } }).json().executionId
-    end
-
-    local function show(id) return s:get("/api/v1/executions/" .. id).json() end
-
-    local function wait_status(id, wanted)
-      return s:wait(function()
-        local run = show(id)
-        return run.status == wanted and run, id .. " is " .. run.status
-      end, 20)
-    end
-
-    local function approve(id) return s:post("/api/v1/executions/" .. id .. "/signals/approved", { json = { by = "eva" } }) end
-
-    it("waits for a signal in one branch, and for its child, while the server is killed and started again", function()
-      local id = trigger { name = "one", to = "Kiel" }
-      wait_status(id, "waiting")
-      s:kill_all()
-      s:restart()
-      approve(id)
-      s:pause(0.5)
-      s:kill_all()
-      s:restart()
-      local run = wait_status(id, "completed")
-      assert.same({ pack = "packed", approval = { by = "eva" }, label = "to Kiel!", each = { 2, 4, 6 } }, run.output)
-    end)
-
-    it("takes a signal that was sent before, and undoes what it did when it fails", function()
-      local id = trigger { name = "two", to = "Kiel", fail = true }
-      approve(id)
-      local run = wait_status(id, "failed")
-      assert.equal("out_of_stock", run.error.code)
-      s:wait_log("undid r1 of two", 5)
-    end)
-
-    it("does many at once", function()
-      local ids = {}
-      for i = 1, 30 do
-        ids[i] = trigger { name = "many", to = tostring(i) }
-        if i % 2 == 0 then approve(ids[i]) end
-      end
-      for i = 1, 30, 2 do approve(ids[i]) end
-      for i = 1, 30 do assert.equal("to " .. i .. "!", wait_status(ids[i], "completed").output.label) end
-    end)
-
-    it("goes one after the other in an ordered group", function()
-      s:get("/serial")
-      s:wait(function() return s:get("/seen").json().order == "1 2 3 4 5 6 7 8 9 ", s:get("/seen").body end, 20)
-      assert.is_nil(s:get("/seen").json().crowd)
-    end)
+  before_each(function()
+    s = server.start {
+      plugins = { ["work.lua"] = plugin }, database = engine.fresh(), args = { "--workers", "2" },
+    }
   end)
-end
+  after_each(function()
+    s:stop()
+    s:clean()
+  end)
+
+  local function trigger(input)
+    return s:post("/api/trigger", { json = { name = "order", input = input } }).json().executionId
+  end
+
+  local function show(id) return s:get("/api/v1/executions/" .. id).json() end
+
+  local function wait_status(id, wanted)
+    return s:wait(function()
+      local run = show(id)
+      return run.status == wanted and run, id .. " is " .. run.status
+    end, 20)
+  end
+
+  local function approve(id) return s:post("/api/v1/executions/" .. id .. "/signals/approved", { json = { by = "eva" } }) end
+
+  it("waits for a signal in one branch, and for its child, while the server is killed and started again", function()
+    local id = trigger { name = "one", to = "Kiel" }
+    wait_status(id, "waiting")
+    s:kill_all()
+    s:restart()
+    approve(id)
+    s:pause(0.5)
+    s:kill_all()
+    s:restart()
+    local run = wait_status(id, "completed")
+    assert.same({ pack = "packed", approval = { by = "eva" }, label = "to Kiel!", each = { 2, 4, 6 } }, run.output)
+  end)
+
+  it("takes a signal that was sent before, and undoes what it did when it fails", function()
+    local id = trigger { name = "two", to = "Kiel", fail = true }
+    approve(id)
+    local run = wait_status(id, "failed")
+    assert.equal("out_of_stock", run.error.code)
+    s:wait_log("undid r1 of two", 5)
+  end)
+
+  it("does many at once", function()
+    local ids = {}
+    for i = 1, 30 do
+      ids[i] = trigger { name = "many", to = tostring(i) }
+      if i % 2 == 0 then approve(ids[i]) end
+    end
+    for i = 1, 30, 2 do approve(ids[i]) end
+    for i = 1, 30 do assert.equal("to " .. i .. "!", wait_status(ids[i], "completed").output.label) end
+  end)
+
+  it("goes one after the other in an ordered group", function()
+    s:get("/serial")
+    s:wait(function() return s:get("/seen").json().order == "1 2 3 4 5 6 7 8 9 ", s:get("/seen").body end, 20)
+    assert.is_nil(s:get("/seen").json().crowd)
+  end)
+end)

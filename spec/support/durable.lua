@@ -50,13 +50,6 @@ function M.env(up, more)
   return env
 end
 
----SQLite, and PostgreSQL (`missing` when no server is named).
-function M.databases()
-  local url = os.getenv("MW_TEST_DATABASE_URL")
-  if url == "" then url = nil end
-  return { { name = "SQLite" }, { name = "PostgreSQL", url = url, missing = not url } }
-end
-
 ---A step may be called again only while nothing later was called, because a later call proves that its result was durable, and only
 ---when the server was killed in between: `marks` are the numbers of calls there were at each kill (nil: not known).
 function M.check_calls(calls, marks)

@@ -179,6 +179,13 @@ end
 
 function Server:get(path, opts) return self:request("GET", path, opts) end
 function Server:post(path, opts) return self:request("POST", path, opts) end
+---An execution as the API tells it. `opts`: more for the request, as its headers.
+function Server:execution(id, opts) return self:get("/api/v1/executions/" .. id, opts).json() end
+---Waits until it has a status; returns its id.
+function Server:reach(id, status, opts)
+  self:wait(function() return self:execution(id, opts).status == status end, 10, "the run to be " .. status)
+  return id
+end
 ---A request over the control socket.
 function Server:control(method, path, opts) return http.request(self.data .. "/moonwatch.sock", nil, method, path, opts) end
 ---A connection that is kept.
