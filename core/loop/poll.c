@@ -6,12 +6,14 @@
 
 struct mw_poll {
   uv_poll_t uv;
+  int events; /**< What is watched: libuv takes two system calls to be told the same again. */
   mw_poll_cb cb;
   void *arg;
 };
 
 static void on_events(uv_poll_t *uv, int status, int events) {
   mw_poll *poll = uv->data;
+  if (status) poll->events = 0; // libuv has stopped it
   int ours = ((events & UV_READABLE) ? MW_POLL_READ : 0) | ((events & UV_WRITABLE) ? MW_POLL_WRITE : 0);
   poll->cb(poll, status, ours, poll->arg);
 }
@@ -34,6 +36,8 @@ int mw_poll_open(mw_loop *loop, int fd, mw_poll_cb cb, void *arg, mw_poll **out)
 }
 
 int mw_poll_set(mw_poll *poll, int events) {
+  if (events == poll->events) return 0;
+  poll->events = events;
   if (!events) return uv_poll_stop(&poll->uv);
   int theirs = ((events & MW_POLL_READ) ? UV_READABLE : 0) | ((events & MW_POLL_WRITE) ? UV_WRITABLE : 0);
   return uv_poll_start(&poll->uv, theirs, on_events);

@@ -13,5 +13,6 @@ typedef void (*mw_poll_cb)(mw_poll *poll, int status, int events, void *arg);
 int mw_poll_open(mw_loop *loop, int fd, mw_poll_cb cb, void *arg, mw_poll **out);
 /** Sets what is watched; 0 watches nothing. */
 int mw_poll_set(mw_poll *poll, int events);
-/** Stops watching; no callback after this. The descriptor stays open and may be closed at once. */
+/** Stops watching; no callback after this. The descriptor stays open and may be closed at once; it may have been closed just before,
+ * but not in an earlier turn of the loop. NULL does nothing. */
 void mw_poll_close(mw_poll *poll);

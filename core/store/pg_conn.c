@@ -244,15 +244,10 @@ static void on_ready(mw_poll *poll, int status, int events, void *arg) {
     bool alive = !fault && PQconsumeInput(conn->pg);
     if (!fault) mw_pg_pipeline_read(conn);
     if (!fault) tell_notifications(conn);
-    if (conn->state == MW_PG_CONN_UP && !alive) {
+    if (conn->state == MW_PG_CONN_UP && !alive)
       mw_pg_conn_fail_pg(conn);
-    } else if (conn->state == MW_PG_CONN_UP) {
-      int left = PQflush(conn->pg);
-      if (left < 0)
-        mw_pg_conn_fail_pg(conn);
-      else
-        mw_poll_set(conn->poll, left ? MW_POLL_READ | MW_POLL_WRITE : MW_POLL_READ);
-    }
+    else if (conn->state == MW_PG_CONN_UP)
+      mw_pg_pipeline_flush(conn);
   }
   mw_pg_conn_unref(conn);
 }

@@ -60,5 +60,9 @@ void mw_pg_conn_fail_with(mw_pg_conn *conn, const char *text);
 /* pg_pipeline.c */
 /** Asks the server to cancel what runs, on a thread; again every MW_PG_CANCEL_AGAIN_MS (the connection's timer). */
 void mw_pg_pipeline_cancel(mw_pg_conn *conn);
+/** Sends what libpq holds and watches for what it waits for. libpq closes its socket by itself when it finds it broken, whatever
+ * it answers; then the connection is failing and the socket is watched no longer from this moment: libuv aborts when it is asked
+ * to watch a closed one, and the number may be somebody else's by the next turn. */
+void mw_pg_pipeline_flush(mw_pg_conn *conn);
 /** Takes the results that have come. */
 void mw_pg_pipeline_read(mw_pg_conn *conn);

@@ -106,10 +106,21 @@ static void fail_later(void *arg) {
 static void note_failure(mw_pg_conn *conn) {
   if (conn->failing || conn->state != MW_PG_CONN_UP) return;
   conn->failing = true;
+  mw_poll_close(conn->poll);
+  conn->poll = NULL;
   mw_loop_post(conn->loop, fail_later, mw_pg_conn_ref(conn));
 }
 
 void mw_pg_conn_lose(mw_pg_conn *conn) { note_failure(conn); }
+
+void mw_pg_pipeline_flush(mw_pg_conn *conn) {
+  if (conn->failing) return;
+  int left = PQflush(conn->pg);
+  if (left < 0 || PQsocket(conn->pg) < 0)
+    note_failure(conn);
+  else
+    mw_poll_set(conn->poll, left ? MW_POLL_READ | MW_POLL_WRITE : MW_POLL_READ);
+}
 
 static bool send_stmt(mw_pg_conn *conn, mw_pg_op *op, int i) {
   const mw_pg_stmt *stmt = &op->stmts[i];
@@ -140,15 +151,10 @@ static void send_op(mw_pg_conn *conn, mw_pg_op *op) {
   bool ok = !conn->failing && !MW_FAULT(pg_send);
   for (int i = 0; ok && i < op->nstmts; i++) ok = send_stmt(conn, op, i);
   first_step(op);
-  if (!ok || !PQpipelineSync(conn->pg)) {
+  if (ok && PQpipelineSync(conn->pg))
+    mw_pg_pipeline_flush(conn);
+  else
     note_failure(conn);
-    return;
-  }
-  int left = PQflush(conn->pg);
-  if (left < 0)
-    note_failure(conn);
-  else if (left > 0)
-    mw_poll_set(conn->poll, MW_POLL_READ | MW_POLL_WRITE);
 }
 
 void mw_pg_op_init(mw_pg_op *op) {

@@ -959,6 +959,32 @@ static void test_creates_lost_with_the_connection_are_not_orphaned(void) {
   close_place(&p);
 }
 
+/** libpq closes its socket by itself when it finds it broken while sending; libuv aborts on one that is closed and watched. */
+static void test_a_connection_that_breaks_while_a_large_statement_is_sent(void) {
+  place p;
+  open_place(&p, 1);
+  answer warm, large, after = {0};
+  run(&p, "SELECT 1", NULL, 0, &warm);
+  size_t len = 15 << 20;
+  char *text = mw_alloc(len);
+  memset(text, 'x', len);
+  mw_value param = MW_VALUE_OF_TEXT(mw_str_of(text, len));
+  ask(&p, "SELECT length($1)", &param, 1, 0, &large, NULL);
+  sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'moonwatch' AND datname = "
+      "current_database()");
+  while (sql_int("SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'moonwatch' AND datname = "
+                 "current_database() AND '%s' <> ''",
+                 &p)) {
+    sql("SELECT pg_sleep(0.01)");
+  }
+  RUN_UNTIL(p.loop, large.done);
+  CHECK_INT(large.status, MW_EUNAVAILABLE);
+  while (!after.done || after.status) run(&p, "SELECT 3", NULL, 0, &after);
+  CHECK_INT(after.first.i, 3);
+  mw_free(text);
+  close_place(&p);
+}
+
 /* ---- how fast: MW_PG_BENCH=seconds ---- */
 
 typedef struct bench {
@@ -1071,6 +1097,7 @@ int main(int argc, char **argv) {
       TEST(test_code_and_changes_are_kept_in_order),
       TEST(test_appends_survive_a_crash_of_the_server_exactly_once),
       TEST(test_creates_lost_with_the_connection_are_not_orphaned),
+      TEST(test_a_connection_that_breaks_while_a_large_statement_is_sent),
   };
   int rc = RUN_TESTS(argc, argv, tests);
   PQfinish(admin);
