@@ -17,7 +17,7 @@ bool mw_runs_check_id(const mw_cli *cli, const char *id) {
 static const struct {
   const char *name;
   int (*run)(mw_cli *cli);
-} others[] = {{"list", mw_runs_list}, {"show", mw_runs_show}, {"journal", mw_runs_journal}, {"wait", mw_runs_wait}, {"signal", mw_runs_signal},
+} others[] = {{"list", mw_runs_list}, {"totals", mw_runs_totals}, {"show", mw_runs_show}, {"journal", mw_runs_journal}, {"wait", mw_runs_wait}, {"signal", mw_runs_signal},
               {"export", mw_runs_export}, {"import", mw_runs_import}, {"replay", mw_runs_replay}};
 
 static int run_runs(mw_cli *cli) {
@@ -30,6 +30,7 @@ static int run_runs(mw_cli *cli) {
 
 static const mw_cli_sub subs[] = {
     {"list", NULL, "List runs, newest first", 0, 0},
+    {"totals", NULL, "Say how many runs there are of each workflow and status", 0, 0},
     {"show", "ID", "Show a run with its steps and what it waits for", 1, 1},
     {"journal", "ID", "Show what a run has recorded", 1, 1},
     {"wait", "ID", "Wait until a run has ended; exit code 0: it completed", 1, 1},

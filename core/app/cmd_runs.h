@@ -13,6 +13,8 @@ bool mw_runs_check_id(const mw_cli *cli, const char *id);
 
 /** runs list [--where KEY=VALUE …] [--limit N] [--cursor CURSOR] */
 int mw_runs_list(mw_cli *cli);
+/** runs totals [--where workflow=NAME] [--where status=NAMES]: how many of each workflow and status */
+int mw_runs_totals(mw_cli *cli);
 /** runs show ID */
 int mw_runs_show(mw_cli *cli);
 /** runs journal ID [--cursor NUMBER] */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `moonwatch runs list|show|journal|wait`.
+// `moonwatch runs list|totals|show|journal|wait`.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,16 +55,37 @@ static int add_conditions(mw_cli *cli, mw_buf *path) {
   return MW_EXIT_OK;
 }
 
-int mw_runs_list(mw_cli *cli) {
+static int get_list(mw_cli *cli, const char *more, void (*show)(const mw_cli *, mw_str)) {
   mw_buf path = MW_BUF_INIT;
-  mw_buf_add_cstr(&path, "/api/v1/executions");
+  mw_buf_printf(&path, "/api/v1/executions%s", more);
   int code = add_conditions(cli, &path);
   mw_cli_add_parameter(&path, "limit", mw_cli_get(cli, "limit"));
   mw_cli_add_parameter(&path, "cursor", mw_cli_get(cli, "cursor"));
-  if (!code) code = mw_cli_http_show(cli, &(mw_cli_request){.method = "GET", .path = mw_buf_cstr(&path)}, show_list);
+  if (!code) code = mw_cli_http_show(cli, &(mw_cli_request){.method = "GET", .path = mw_buf_cstr(&path)}, show);
   mw_buf_deinit(&path);
   return code;
 }
+
+int mw_runs_list(mw_cli *cli) { return get_list(cli, "", show_list); }
+
+// ---- totals ----
+
+static void print_total(mw_str item, void *arg) {
+  mw_cli_print_cell(item, "workflow", 36, 0);
+  mw_cli_print_cell(item, "status", 9, 0);
+  mw_cli_print_cell(item, "total", 0, 0);
+  putchar('\n');
+  ++*(int *)arg;
+}
+
+static void show_totals(const mw_cli *cli, mw_str body) {
+  int count = 0;
+  printf("%-36s %-9s %s\n", "WORKFLOW", "STATUS", "TOTAL");
+  mw_cli_json_each(body, "items", print_total, &count);
+  if (!count) fputs("There are none.\n", stderr);
+}
+
+int mw_runs_totals(mw_cli *cli) { return get_list(cli, "/totals", show_totals); }
 
 // ---- show, journal ----
 

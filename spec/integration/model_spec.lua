@@ -5,6 +5,7 @@
 --   MW_TEST_RUNS=300 MW_TEST_KILLS=9      more of it; eleven interruptions of one step are "poison"
 --   MW_TEST_SEED=…                        the same plans again (the seed is printed; what the kernel schedules is not repeated)
 
+local engine_db = require "support.engine_db"
 local engines = require "support.engines"
 local model = require "support.model"
 local posix = require "support.posix"
@@ -117,13 +118,17 @@ engines.describe("random workflows on ", function(engine)
   end
 
   it("end as the model says, whoever is killed", function()
-    local list = {}
+    local list, db = {}, engine_db.of(nodes[1])
     for i = 1, runs do
       list[i] = start(i)
-      if i % math.ceil(runs / kills) == 0 then kill_one() end
+      if i % math.ceil(runs / kills) == 0 then
+        kill_one()
+        db.check_totals()
+      end
     end
     kill_one()
     posix.wait_until(function() return drive(list) end, 90, "the runs to end")
+    db.check_totals()
     local calls = up:calls()
     for _, run in ipairs(list) do
       assert.equal(run.want.status, run.shown.status, ("%s %s: %s"):format(run.name, run.id, run.shown.error and run.shown.error.message))

@@ -7,6 +7,7 @@
 --   MW_TEST_SEED=…                        a run again (the seed is printed; what the kernel schedules is not repeated)
 
 local durable = require "support.durable"
+local engine_db = require "support.engine_db"
 local engines = require "support.engines"
 local http = require "support.http"
 local posix = require "support.posix"
@@ -120,6 +121,7 @@ engines.describe("kill -9 on a failing ", function(engine)
     load.acknowledged = list
     load:wait_completed(60)
     assert.equal(runs, s:get("/api/v1/executions").json().total)
+    engine_db.of(s).check_totals()
     local counts = durable.check_calls(up:calls(), marks)
     for run = 1, runs do
       local execution = s:get("/api/v1/executions/" .. ids[run]).json()

@@ -6,9 +6,10 @@
 --   db.run("UPDATE EXECUTIONS SET status = 4 WHERE …")
 --
 --   db.app("SELECT count(*) FROM payments")                    -- the application's database
+--   db.check_totals()                                          -- the counters of executions are what there is
 --   local release = db.hold("journal")                         -- until release() nothing can be written there
 --
--- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES; ID('…') for an id as
+-- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES, TOTALS; ID('…') for an id as
 -- the engine keeps it.
 
 local ffi = require "ffi"
@@ -25,7 +26,7 @@ local M = {}
 
 local tables = {
   EXECUTIONS = "executions", JOURNAL = "journal", SIGNALS = "signals", AUDIT = "audit", CHANGES = "changes", GROUPS = "workflow_groups", CODE = "code",
-  PAUSES = "workflow_pauses",
+  PAUSES = "workflow_pauses", TOTALS = "execution_totals",
 }
 
 local function join(columns, rows, cell)
@@ -115,6 +116,14 @@ function M.of(s)
   function db.app(sql)
     if url then return run_postgres(url, sql) end
     return run_sqlite(s.data .. "/app.db", sql)
+  end
+  ---In one statement, so that it holds while others write.
+  function db.check_totals()
+    local counted = "SELECT app, workflow, status, count(*) AS total FROM EXECUTIONS GROUP BY app, workflow, status"
+    local kept = "SELECT app, workflow, status, total FROM TOTALS"
+    local wrong = db.run(("SELECT 'counters', x.* FROM (%s EXCEPT %s) AS x UNION ALL SELECT 'executions', y.* FROM (%s EXCEPT %s) AS y"):format(kept, counted,
+      counted, kept))
+    assert(wrong == "", "what the counters have and what there is differ:\n" .. wrong)
   end
   ---Keeps others from writing to a table of the schema (SQLite: to the file). Returns what ends that.
   function db.hold(name)

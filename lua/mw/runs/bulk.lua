@@ -22,11 +22,12 @@ local rerun = require "mw.runs.rerun"
 local runtime = require "mw._runtime"
 local status = require "mw.workflow.status"
 local store = require "mw.core.store"
+local totals = require "mw.runs.totals"
 
 local M = {}
 
 M.MAX_IDS = 1000
-local PAGE, SAMPLE, PROBLEMS, COUNTED = 200, 10, 20, 1000000
+local PAGE, SAMPLE, PROBLEMS = 200, 10, 20
 local BUDGET_S = 20
 local FIRST = "00000000-0000-0000-0000-000000000000"
 
@@ -47,11 +48,6 @@ M.names = { "cancel", "move", "pause", "rerun", "resume", "retry" }
 
 local function select(sql, params) return (errors.check(store.query("engine", sql, params, 30))) end
 
-local function count(where, params)
-  local rows = select(string.format("SELECT count(*) AS n FROM (SELECT 1 FROM {{schema}}.executions WHERE %s LIMIT %d) AS counted", where, COUNTED), params)
-  return tonumber(rows[1].n)
-end
-
 local function check_filter(given)
   if next(given) == nil then errors.throw("invalid", "the filter is empty, which would mean every execution; name a status or a workflow") end
 end
@@ -63,7 +59,7 @@ function M.preview(action, given)
   for i, row in ipairs(select(string.format("SELECT id, workflow, status FROM {{schema}}.executions WHERE %s ORDER BY id LIMIT %d", where, SAMPLE), params)) do
     sample[i] = { id = row.id, workflow = row.workflow, status = status.name(tonumber(row.status)) }
   end
-  return { action = action, matched = count(where, params), sample = sample }
+  return { action = action, matched = totals.count(given), sample = sample }
 end
 
 -- ---- one after the other ----
@@ -118,12 +114,12 @@ local function read_cursor(text)
   return at, newest
 end
 
-local function check_expected(opts, where, params)
+local function check_expected(opts)
   if opts.cursor then return nil end
   if not opts.expect then
     errors.throw("invalid", "a filter needs expect, the number of executions that it shall find", { hint = "dry_run: true says how many there are" })
   end
-  local found = count(where, params)
+  local found = totals.count(opts.filter)
   if found > opts.expect then
     errors.throw("conflict", string.format("the filter finds %d executions by now, more than the %d expected; nothing was done", found, opts.expect),
       { hint = "look again with dry_run: true" })
@@ -135,7 +131,7 @@ local function run_filter(who, action, opts)
   check_filter(opts.filter)
   local where, params = filter.conditions(opts.filter)
   local at, newest = read_cursor(opts.cursor)
-  local report, began = new_report(action, check_expected(opts, where, params)), runtime.mono()
+  local report, began = new_report(action, check_expected(opts)), runtime.mono()
   local n = #params
   local sql = string.format("SELECT id FROM {{schema}}.executions WHERE %s AND id > $%d AND id <= $%d ORDER BY id LIMIT %d", where, n + 1, n + 2, PAGE)
   repeat

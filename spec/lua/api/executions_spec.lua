@@ -23,7 +23,11 @@ describe("executions in the API", function()
     routes = require("mw.api").routes("main")
     -- what the SQL of lua/mw/api asks for, from the fake's tables
     server.store.on_query = function(_, sql, params)
-      if sql:find("count", 1, true) then return { { n = server.count or #server.store.order } } end
+      if sql:find("execution_totals", 1, true) then
+        local totals = { { workflow = "a", status = "8", total = "40000000" }, { workflow = "w", status = "8", total = #server.store.order } }
+        return params[2] == "w" and { totals[2] } or totals
+      end
+      if sql:find("count(*)", 1, true) then return { { n = server.count } } end
       local rows = {}
       for i = #server.store.order, 1, -1 do
         local row = server.store.rows[server.store.order[i]]
@@ -87,7 +91,7 @@ describe("executions in the API", function()
   it("lists, newest first, page by page", function()
     local ids = {}
     for i = 1, 3 do ids[i] = server.trigger("w").id end
-    local page = get("/api/v1/executions", { limit = "2" }).body
+    local page = get("/api/v1/executions", { limit = "2", workflow = "w" }).body
     assert.same({ ids[3], ids[2] }, { page.items[1].id, page.items[2].id })
     assert.equal(3, page.total)
     assert.equal(ids[2], page.next)
@@ -96,11 +100,22 @@ describe("executions in the API", function()
     assert.is_nil(page.next)
   end)
 
-  it("says when the total is an estimate", function()
-    server.count = 1234567
+  it("says how many there are of each workflow and status, and all together", function()
+    local body = get("/api/v1/executions/totals").body
+    assert.same({ { workflow = "a", status = "completed", total = 40000000 }, { workflow = "w", status = "completed", total = 0 } }, body.items)
+    assert.equal(40000000, body.total)
+    assert.match('did you mean "workflow"?', get("/api/v1/executions/totals", { workflw = "w" }).body.detail, 1, true)
+  end)
+
+  it("says when the total is an estimate: where no counter knows it and there are more than a million", function()
     local body = get("/api/v1/executions").body
-    assert.equal("estimate", body.total_is)
-    assert.equal(1000000, body.total)
+    assert.same({ 40000000 }, { body.total, body.total_is })
+    server.count = 1000001
+    body = get("/api/v1/executions", { tag = "red" }).body
+    assert.same({ 1000000, "estimate" }, { body.total, body.total_is })
+    server.count = 999999
+    body = get("/api/v1/executions", { tag = "red" }).body
+    assert.same({ 999999 }, { body.total, body.total_is })
   end)
 
   it("refuses wrong filters with a sentence", function()
