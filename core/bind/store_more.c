@@ -29,10 +29,10 @@ static mw_str text_field(lua_State *L, int index, const char *name) {
   return text;
 }
 
-static int int_field(lua_State *L, int index, const char *name, int otherwise) {
+static int64_t int_field(lua_State *L, int index, const char *name, int64_t otherwise) {
   lua_getfield(L, index, name);
   if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) luaL_error(L, "%s: a number expected", name);
-  int number = lua_isnil(L, -1) ? otherwise : (int)lua_tonumber(L, -1);
+  int64_t number = lua_isnil(L, -1) ? otherwise : (int64_t)lua_tonumber(L, -1);
   lua_pop(L, 1);
   return number;
 }
@@ -76,8 +76,10 @@ bool mw_store_read_more(lua_State *L, int index, mw_write_more *out, mw_id *own_
   luaL_checktype(L, index, LUA_TTABLE);
   luaL_checkstack(L, 10, "no room");
   out->group = text_field(L, index, "group");
-  out->group_slots = int_field(L, index, "slots", 1);
-  out->priority = int_field(L, index, "priority", 0);
+  out->group_slots = (int)int_field(L, index, "slots", 1);
+  out->group_every_us = int_field(L, index, "every_us", 0);
+  out->group_burst = (int)int_field(L, index, "burst", 1);
+  out->priority = (int)int_field(L, index, "priority", 0);
   out->tags = text_field(L, index, "tags");
   out->has_parent = id_field(L, index, "parent", &out->parent);
   out->parent_key = text_field(L, index, "parent_key");

@@ -47,7 +47,9 @@ typedef struct mw_write_more {
   mw_str group;      /**< Empty: none. At most `group_slots` runs of an app, workflow and group have begun and not ended at a time. Such a
                           run is QUEUED or SLEEPING, never RUNNING; without a slot it is BLOCKED until the end of another gives it one, by
                           priority and age. */
-  int group_slots;   /**< At least 1. The newest number said holds for the group. */
+  int group_slots;   /**< At least 1. The newest number said holds for the group, and so with the next two. */
+  int64_t group_every_us; /**< Not 0: runs of the group begin this far from each other; one that has a slot sleeps until its turn. */
+  int group_burst;   /**< So many may begin at once after a while without any; at least 1. */
   int priority;      /**< Higher first, among the runs of a workflow; -100 to 100. */
   mw_str tags;       /**< JSON, or empty. */
   bool has_parent;

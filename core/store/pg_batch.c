@@ -94,14 +94,15 @@ static void bind_arrays(mw_pg_binds *binds, mw_pg_batch *batch, int first, int l
 
 enum {
   C_ID, C_APP, C_WORKFLOW, C_EXTERNAL, C_STATUS, C_FENCE, C_DUE, C_BUNDLE, C_LEVEL, C_SEED, C_INPUT, C_HASH,
-  C_CREATED, C_KEY, C_GROUP, C_SLOTS, C_PRIORITY, C_TAGS, C_PARENT, C_PARENT_KEY, K_APP, K_KEY, K_ID, K_HASH, K_CREATED
+  C_CREATED, C_KEY, C_GROUP, C_SLOTS, C_EVERY, C_BURST, C_PRIORITY, C_TAGS, C_PARENT, C_PARENT_KEY, K_APP, K_KEY, K_ID, K_HASH, K_CREATED
 };
 
 static void start_create(mw_pg_batch *b) {
   static const uint32_t oids[] = {MW_PG_UUID, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8,
                                   MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT,
                                   MW_PG_TEXT, MW_PG_TEXT, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT,
-                                  MW_PG_INT8, MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT,
+                                  MW_PG_INT8, MW_PG_INT8, MW_PG_INT8,
+                                  MW_PG_INT8, MW_PG_TEXT, MW_PG_TEXT, MW_PG_TEXT,
                                   MW_PG_TEXT, MW_PG_TEXT, MW_PG_UUID, MW_PG_TEXT, MW_PG_INT8};
   for (int i = 0; i <= K_CREATED; i++) start(b, i, oids[i]);
   b->named = b->more = false;
@@ -112,6 +113,8 @@ static void add_more_of_create(mw_pg_array *a, const mw_write_more *more) {
   if (more->has_parent) mw_id_format(&more->parent, parent);
   mw_pg_array_add_text_or_null(&a[C_GROUP], more->group);
   mw_pg_array_add_i64(&a[C_SLOTS], more->group_slots);
+  mw_pg_array_add_i64(&a[C_EVERY], more->group_every_us);
+  mw_pg_array_add_i64(&a[C_BURST], more->group_burst);
   mw_pg_array_add_i64(&a[C_PRIORITY], more->priority);
   mw_pg_array_add_text_or_null(&a[C_TAGS], more->tags);
   mw_pg_array_add_text_or_null(&a[C_PARENT], mw_str_from(parent));

@@ -56,23 +56,23 @@ static const char find_named[] =
     " LEFT JOIN " S "executions x ON " SAME_EXTERNAL
     " WHERE k.execution IS NOT NULL OR x.id IS NOT NULL";
 
-#define MORE_COLUMNS "group_key, group_slots, priority, tags, parent, parent_key"
+#define MORE_COLUMNS "group_key, group_slots, group_every_us, group_burst, priority, tags, parent, parent_key"
 #define CREATE_MORE                                                                                            \
   "INSERT INTO " S "executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle,"         \
   " api_level, journal_version, seed, input, request_hash, created_us, started_us, " MORE_COLUMNS ")"          \
   " SELECT i.id, i.app, i.workflow, i.external_id, i.status, CASE WHEN i.status = 2 THEN $1::bigint END,"      \
   " i.fence, i.due_us, i.bundle, i.api_level, 1, i.seed, i.input, i.request_hash, i.created_us,"               \
-  " CASE WHEN i.status = 2 THEN i.created_us END, i.group_key, nullif(i.group_slots, 0), i.priority, i.tags,"  \
+  " CASE WHEN i.status = 2 THEN i.created_us END, i.group_key, nullif(i.group_slots, 0), i.group_every_us, i.group_burst, i.priority, i.tags,"  \
   " i.parent::uuid, i.parent_key"                                                                              \
   " FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],"     \
   " $9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[]"
 
 static const char create_more[] =
-    CREATE_MORE ", $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[])"
-    " AS i(" COLUMNS ", " MORE_COLUMNS ") ON CONFLICT DO NOTHING RETURNING id";
+    CREATE_MORE ", $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[])"
+    " AS i(" COLUMNS ", " MORE_COLUMNS ") ORDER BY i.group_key, i.workflow, i.app, i.id ON CONFLICT DO NOTHING RETURNING id";
 
 static const char create_named_more[] =
-    CREATE_MORE ", $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], $21::text[])"
+    CREATE_MORE ", $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::text[])"
     " AS i(" COLUMNS ", key, " MORE_COLUMNS ")"
     " WHERE i.key IS NULL OR EXISTS"
     " (SELECT 1 FROM " S "idempotency k WHERE k.app = i.app AND k.key = i.key AND k.execution = i.id)"

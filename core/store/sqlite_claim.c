@@ -17,7 +17,7 @@
 #define MAX_LINES 10000    // pairs of workflow and priority that one claim looks at
 
 typedef enum statement {
-  ST_ORPHANS, ST_SHIFT, ST_ADMIT, ST_NEXT_WORKFLOW, ST_NEXT_PRIORITY, ST_DUE, ST_CANCELLED, ST_EARLY, ST_TAKE, ST_NEXT_DUE, STATEMENTS,
+  ST_ORPHANS, ST_SHIFT, ST_SHIFT_TURNS, ST_ADMIT, ST_NEXT_WORKFLOW, ST_NEXT_PRIORITY, ST_DUE, ST_CANCELLED, ST_EARLY, ST_TAKE, ST_NEXT_DUE, STATEMENTS,
 } statement;
 
 #define UNPAUSED " NOT EXISTS (SELECT 1 FROM workflow_pauses p WHERE p.app = e.app AND p.workflow IN (e.workflow, '*'))"
@@ -29,6 +29,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_ORPHANS] = "SELECT id, due_us FROM executions WHERE status = 2 AND owner IS NOT ?1 ORDER BY id LIMIT ?2",
     [ST_SHIFT] = "UPDATE executions SET due_us = max(?1, due_us - ?2)"
                  " WHERE status IN (3, 4) AND due_us > ?1 AND due_us < 9223372036854775807",
+    [ST_SHIFT_TURNS] = "UPDATE workflow_groups SET next_us = max(?1, next_us - ?2) WHERE next_us > ?1",
     // The time of a run of a group has come: the trigger gives it a slot or leaves it in the line.
     [ST_ADMIT] = "UPDATE executions SET status = 6 WHERE id IN (SELECT id FROM executions INDEXED BY executions_without_slot"
                  " WHERE status IN (1, 3) AND group_key IS NOT NULL AND slot = 0 AND due_us <= ?1 ORDER BY due_us LIMIT 1000)",
@@ -282,20 +283,25 @@ static int take_shares(claim *c) {
 
 // ---- a claim ----
 
-// A clock that is set back would keep every sleeper for as long as it was set back by. What was stored by the old time is moved along; one that
-// wakes too early for that looks at its time itself. Seen by the monotonic clock, so only while the server runs.
-static int follow_clock(mw_sqlite_file *file, int64_t *seen_us) {
-  int64_t now_us = mw_clock_wall_us();
-  *seen_us = now_us - mw_clock_mono_ns() / 1000;
-  int64_t back_us = file->clock_us ? file->clock_us - *seen_us : 0;
-  if (back_us < CLOCK_BACK_US) return SQLITE_OK;
+static int shift(claim *c, statement which, int64_t now_us, int64_t back_us) {
   sqlite3_stmt *st;
-  int rc = get(file, ST_SHIFT, &st);
+  int rc = get(c->file, which, &st);
   if (rc) return rc;
   sqlite3_bind_int64(st, 1, now_us);
   sqlite3_bind_int64(st, 2, back_us);
-  mw_log(MW_LOG_WARN, "store", "the clock was set back; what sleeps is moved along", MW_LOG_I("seconds", back_us / 1000000));
   return done(st, sqlite3_step(st));
+}
+
+// A clock that is set back would keep every sleeper for as long as it was set back by. What was stored by the old time is moved along; one that
+// wakes too early for that looks at its time itself. Seen by the monotonic clock, so only while the server runs.
+static int follow_clock(claim *c, int64_t *seen_us) {
+  int64_t now_us = mw_clock_wall_us();
+  *seen_us = now_us - mw_clock_mono_ns() / 1000;
+  int64_t back_us = c->file->clock_us ? c->file->clock_us - *seen_us : 0;
+  if (back_us < CLOCK_BACK_US) return SQLITE_OK;
+  mw_log(MW_LOG_WARN, "store", "the clock was set back; what sleeps is moved along", MW_LOG_I("seconds", back_us / 1000000));
+  int rc = shift(c, ST_SHIFT, now_us, back_us);
+  return rc ? rc : shift(c, ST_SHIFT_TURNS, now_us, back_us);
 }
 
 static int admit(claim *c) {
@@ -334,7 +340,7 @@ int mw_sqlite_claim_run(mw_sqlite_file *file, mw_sqlite_member *m) {
   m->claim.list = mw_arena_alloc(&m->claim.arena, sizeof *m->claim.list * (size_t)m->claim.limit);
   int64_t clock_us;
   int rc = take_orphans(&c);
-  if (!rc) rc = follow_clock(file, &clock_us);
+  if (!rc) rc = follow_clock(&c, &clock_us);
   if (!rc) rc = admit(&c);
   // Half of the room at first, so that many of them do not keep all else waiting.
   if (!rc) rc = take_some(&c, ST_CANCELLED, m->claim.now_us, (room(&c) + 1) / 2, false);

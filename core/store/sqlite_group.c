@@ -28,8 +28,8 @@ static const char *const texts[STATEMENTS] = {
                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     [ST_CREATE_MORE] = "INSERT INTO executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle, api_level,"
                        " journal_version, seed, input, request_hash, created_us, started_us, group_key, group_slots, priority, tags, parent,"
-                       " parent_key)"
-                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+                       " parent_key, group_every_us, group_burst)"
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
     [ST_ADMIT] = "UPDATE executions SET status = 6 WHERE id = ?1", // its trigger looks for a slot
     [ST_APPEND] = "INSERT INTO journal (execution, number, fence, at_us, data)"
                   " SELECT ?1, ?2, ?3, ?4, ?5 FROM executions WHERE id = ?1 AND fence = ?3 AND owner = ?6"
@@ -156,15 +156,21 @@ static int drop_old_keys(mw_sqlite_file *file, int64_t now_us) {
   return run(st);
 }
 
+static void bind_int_or_null(sqlite3_stmt *st, int at, bool is, int64_t value) {
+  if (is) sqlite3_bind_int64(st, at, value);
+  else sqlite3_bind_null(st, at);
+}
+
 static void bind_more(sqlite3_stmt *st, const mw_write_more *more) {
   bind_text_or_null(st, 17, more->group);
-  if (more->group.len) sqlite3_bind_int(st, 18, more->group_slots);
-  else sqlite3_bind_null(st, 18);
+  bind_int_or_null(st, 18, more->group.len > 0, more->group_slots);
   sqlite3_bind_int(st, 19, more->priority);
   bind_text_or_null(st, 20, more->tags);
   if (more->has_parent) bind_id(st, 21, &more->parent);
   else sqlite3_bind_null(st, 21);
   bind_text_or_null(st, 22, more->parent_key);
+  bind_int_or_null(st, 23, more->group.len > 0, more->group_every_us);
+  bind_int_or_null(st, 24, more->group.len > 0, more->group_burst);
 }
 
 static int insert_execution(mw_sqlite_file *file, const mw_write *w) {

@@ -17,6 +17,8 @@
 --   deadline       of a run as a whole, from its creation; it fails with code "deadline"
 --   concurrency    how many of its runs (with `group`: of a group's) have begun and not ended at a time
 --   ordered        concurrency = 1: one after the other, in the order of their creation
+--   rate           { max = 100, window = "1m" }: so many of its runs (with `group`: of a group's) begin in a window, evenly spaced; `burst` (1) may
+--                  begin at once after a while without any
 --   keep           how long ended runs are kept: a duration, or { completed =, failed =, cancelled = }
 --   redact         paths of values that are stored encrypted and shown as dots: { "input.card", "results.charge.token" } (redact.lua)
 --   on_change      "latest": a run goes on with the newest code; default "pinned": with the code that it began with
@@ -34,11 +36,12 @@ local validate = require "mw.validate"
 
 local M = {}
 
-local MAX_CONCURRENCY = 1000000
+local MAX_CONCURRENCY, MAX_RATE = 1000000, 1000000
+local MIN_WINDOW_S, MAX_WINDOW_S = 0.001, 365 * 86400
 
 local check_span = policy.check_span
 local workflow_options = policy.with(policy.options, {
-  deadline = "duration", concurrency = "integer", ordered = "boolean", keep = "table|duration", on_change = "string",
+  deadline = "duration", concurrency = "integer", ordered = "boolean", rate = "table", keep = "table|duration", on_change = "string",
   redact = "table",
 })
 
@@ -52,6 +55,21 @@ local function check_concurrency(what, opts)
   local n = opts.concurrency
   if n and (n < 1 or n > MAX_CONCURRENCY) then throw("%s: concurrency must be between 1 and %d, got %d", what, MAX_CONCURRENCY, n) end
   return n
+end
+
+local rate_options = { max = "integer", window = "duration", burst = "integer" }
+
+-- { every_us, burst }: how far from each other runs begin, and how many may at once.
+local function check_rate(what, rate)
+  if rate == nil then return nil end
+  validate.options(what .. ": rate", rate, rate_options)
+  if not rate.max or not rate.window then throw('%s: rate is { max = 100, window = "1m" }', what) end
+  if rate.max < 1 or rate.max > MAX_RATE then throw("%s: rate.max must be between 1 and %d, got %d", what, MAX_RATE, rate.max) end
+  local burst = rate.burst or 1
+  if burst < 1 or burst > rate.max then throw("%s: rate.burst must be between 1 and rate.max, got %d", what, burst) end
+  local window = validate.duration(what .. ": rate.window", rate.window)
+  if window < MIN_WINDOW_S or window > MAX_WINDOW_S then throw("%s: rate.window must be between 1 ms and 365 days", what) end
+  return { every_us = math.ceil(window * 1e6 / rate.max), burst = burst }
 end
 
 local keep_options = { completed = "duration", failed = "duration", cancelled = "duration" }
@@ -69,7 +87,7 @@ end
 -- What a workflow has beside its steps' policy.
 local function add_options(workflow, what, opts)
   workflow.deadline = check_span(what, "deadline", opts.deadline)
-  workflow.concurrency, workflow.keep = check_concurrency(what, opts), check_keep(what, opts.keep)
+  workflow.concurrency, workflow.rate, workflow.keep = check_concurrency(what, opts), check_rate(what, opts.rate), check_keep(what, opts.keep)
   if opts.on_change ~= nil and opts.on_change ~= "latest" and opts.on_change ~= "pinned" then
     throw("%s: on_change is \"pinned\" or \"latest\", got %q", what, opts.on_change)
   end
@@ -118,6 +136,7 @@ end
 ---@field deadline? mw.Duration of a run as a whole
 ---@field concurrency? integer how many runs (of a group, when they have one) go on at a time
 ---@field ordered? boolean one run (of a group) after the other
+---@field rate? { max: integer, window: mw.Duration, burst?: integer } how many runs (of a group) begin in a window
 ---@field keep? mw.Duration|{ completed?: mw.Duration, failed?: mw.Duration, cancelled?: mw.Duration } how long ended runs are kept
 ---@field redact? string[] paths of values that are stored encrypted: "input.card", "results.charge.token", "output.secret"
 ---@field on_change? "pinned"|"latest" whether a run finishes on the code that it began with

@@ -48,12 +48,13 @@ function M.request_hash(name, input_text)
   return crypto.digest("sha256", name .. "\n" .. canonical(input_text))
 end
 
--- What is not a plain run: store.create's `more`, without the slots.
+-- What is not a plain run: store.create's `more`.
 local function more_of(def, opts)
-  local group = opts.group or (def.concurrency and "*")
+  local group = opts.group or ((def.concurrency or def.rate) and "*")
   if not (group or opts.priority or opts.tags or opts.parent or opts.child_id) then return nil end
   return {
-    group = group or nil, slots = group and (def.concurrency or UNLIMITED) or nil, priority = opts.priority, tags = opts.tags,
+    group = group or nil, slots = group and (def.concurrency or UNLIMITED) or nil, every_us = group and def.rate and def.rate.every_us,
+    burst = group and def.rate and def.rate.burst, priority = opts.priority, tags = opts.tags,
     parent = opts.parent, parent_key = opts.parent_key, id = opts.child_id,
   }
 end

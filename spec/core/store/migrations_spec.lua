@@ -11,7 +11,7 @@ end
 
 local function read(path)
   local file = assert(io.open(path))
-  local text = file:read("*a")
+  local text = file:read("*a"):gsub("CREATE OR REPLACE", "CREATE")
   file:close()
   return text
 end

@@ -1,0 +1,50 @@
+-- How fast runs of a group begin: one each every_us, after the first `burst` of a while without any. Whoever gets a slot gets the time of its turn
+-- as well, and sleeps until then; next_us is when the next one's would be if there were no burst. NULL in executions: as the group has it.
+
+ALTER TABLE executions ADD COLUMN group_every_us INTEGER;
+ALTER TABLE executions ADD COLUMN group_burst INTEGER;
+ALTER TABLE workflow_groups ADD COLUMN every_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workflow_groups ADD COLUMN burst INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE workflow_groups ADD COLUMN next_us INTEGER NOT NULL DEFAULT 0;
+
+DROP TRIGGER executions_park;
+CREATE TRIGGER executions_park AFTER UPDATE OF status ON executions
+WHEN new.status = 4 OR (new.status = 6 AND new.slot = 0 AND new.group_key IS NOT NULL)
+BEGIN
+  UPDATE executions SET status = 1, due_us = min(due_us, CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)) WHERE new.status = 4 AND id = new.id
+    AND EXISTS (SELECT 1 FROM signals WHERE execution = new.id AND taken_us IS NULL
+                AND instr(new.waits, char(10) || name || char(10)) > 0);
+  INSERT INTO workflow_groups (app, workflow, group_key, running, slots, every_us, burst)
+    SELECT new.app, new.workflow, new.group_key, 0, max(1, coalesce(new.group_slots, 1)), coalesce(new.group_every_us, 0), coalesce(new.group_burst, 1)
+    WHERE new.status = 6
+    ON CONFLICT DO UPDATE SET slots = excluded.slots, every_us = coalesce(new.group_every_us, every_us), burst = coalesce(new.group_burst, burst);
+  UPDATE workflow_groups SET running = running + 1, next_us = CASE WHEN every_us > 0 THEN max(next_us, CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)) + every_us ELSE 0 END
+    WHERE new.status = 6 AND app = new.app AND workflow = new.workflow AND group_key = new.group_key AND running < slots;
+  UPDATE executions SET slot = 1, (status, due_us) =
+      (SELECT CASE WHEN next_us - burst * every_us > CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER) THEN 3 ELSE 1 END, max(executions.due_us, next_us - burst * every_us) FROM workflow_groups
+       WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key)
+    WHERE new.status = 6 AND id = new.id AND changes() = 1;
+END;
+
+DROP TRIGGER executions_end;
+CREATE TRIGGER executions_end AFTER UPDATE OF status ON executions
+WHEN new.status >= 8 AND old.status < 8 AND (new.parent_key IS NOT NULL OR new.signalled = 1 OR new.slot = 1)
+BEGIN
+  DELETE FROM signals WHERE execution = new.id;
+  INSERT INTO signals (execution, id, name, data, sent_us)
+    SELECT id, lower(hex(new.id)) || ':' || new.fence, '$child:' || new.parent_key,
+           '{"status":"' || CASE new.status WHEN 8 THEN 'completed' WHEN 9 THEN 'failed' ELSE 'cancelled' END ||
+           '","output":' || coalesce(new.output, 'null') || ',"error":' || coalesce(new.error, 'null') || '}', CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+    FROM executions WHERE id = new.parent AND new.parent_key IS NOT NULL AND status < 8
+    ON CONFLICT DO NOTHING;
+  UPDATE executions SET slot = 0 WHERE id = new.id AND slot = 1;
+  UPDATE executions SET slot = 1, (status, due_us) =
+      (SELECT CASE WHEN every_us > 0 AND next_us - (burst - 1) * every_us > CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER) THEN 3 ELSE 1 END,
+              max(executions.due_us, CASE WHEN every_us > 0 THEN next_us - (burst - 1) * every_us ELSE 0 END) FROM workflow_groups
+       WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key)
+    WHERE new.slot = 1 AND id =
+    (SELECT id FROM executions WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key AND status = 6 AND slot = 0 ORDER BY priority DESC, id LIMIT 1)
+    AND EXISTS (SELECT 1 FROM workflow_groups WHERE app = new.app AND workflow = new.workflow AND group_key = new.group_key AND running <= slots);
+  UPDATE workflow_groups SET running = running - (changes() = 0), next_us = CASE WHEN changes() = 1 THEN max(next_us, CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)) + every_us ELSE next_us END
+    WHERE new.slot = 1 AND app = new.app AND workflow = new.workflow AND group_key = new.group_key AND (changes() = 0 OR every_us > 0);
+END;
