@@ -146,6 +146,16 @@ static void add_create(mw_pg_batch *b, const mw_write *w) {
   mw_pg_array_add_i64(&a[K_CREATED], w->now_us);
 }
 
+static void fill_insert(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_op *op) {
+  mw_pg_binds *insert = &b->binds[2];
+  mw_pg_bind_i64(insert, epoch);
+  bind_arrays(insert, b, C_ID, b->named ? C_KEY : C_CREATED);
+  if (b->more) bind_arrays(insert, b, C_GROUP, C_PARENT_KEY);
+  b->writes = op->nstmts;
+  if (b->named) add_stmt(op, b->more ? sql->create_named_more : sql->create_named, insert);
+  else add_stmt(op, b->more ? sql->create_more : sql->create, insert);
+}
+
 static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members,
                         int count, mw_pg_op *op) {
   start_create(b);
@@ -154,22 +164,21 @@ static void fill_create(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
     if (members[i]->w.more) b->more = true;
   }
   for (int i = 0; b->more && i < count; i++) add_more_of_create(b->arrays, &members[i]->more);
-  mw_pg_binds *insert = &b->binds[b->named ? 1 : 0];
-  mw_pg_bind_i64(insert, epoch);
-  bind_arrays(insert, b, C_ID, b->named ? C_KEY : C_CREATED);
-  if (b->more) bind_arrays(insert, b, C_GROUP, C_PARENT_KEY);
-  if (!b->named) {
-    add_stmt(op, b->more ? sql->create_more : sql->create, insert);
-    return;
+  if (b->named) {
+    bind_arrays(&b->binds[0], b, K_APP, K_CREATED);
+    add_stmt(op, sql->take_keys, &b->binds[0]);
   }
-  bind_arrays(&b->binds[0], b, K_APP, K_CREATED);
-  add_stmt(op, sql->take_keys, &b->binds[0]);
-  add_stmt(op, b->more ? sql->create_named_more : sql->create_named, insert);
+  if (b->more) {
+    bind_arrays(&b->binds[1], b, C_APP, C_WORKFLOW);
+    bind_arrays(&b->binds[1], b, C_GROUP, C_BURST);
+    add_stmt(op, sql->take_groups, &b->binds[1]);
+  }
+  fill_insert(b, sql, epoch, op);
   const char *finds[] = {sql->point_keys, sql->find_named};
-  for (int i = 0; i < 2; i++) {
-    bind_arrays(&b->binds[2 + i], b, C_ID, C_EXTERNAL);
-    bind_arrays(&b->binds[2 + i], b, C_KEY, C_KEY);
-    add_stmt(op, finds[i], &b->binds[2 + i]);
+  for (int i = 0; b->named && i < 2; i++) {
+    bind_arrays(&b->binds[3 + i], b, C_ID, C_EXTERNAL);
+    bind_arrays(&b->binds[3 + i], b, C_KEY, C_KEY);
+    add_stmt(op, finds[i], &b->binds[3 + i]);
   }
 }
 
@@ -188,7 +197,8 @@ static void add_taken(mw_pg_batch *b, const mw_write *w) {
   }
 }
 
-/** What is taken stands in a statement before, because the triggers of a status look at what is left. */
+/** All that triggers will touch is locked first, in one order, so that no two groups wait for each other. What is taken stands in a statement
+ * before the status, because the triggers of a status look at what is left. */
 static void fill_append_more(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoch, mw_pg_member **members, int count, mw_pg_op *op) {
   start(b, A_STATE, MW_PG_TEXT);
   start(b, A_WAITS, MW_PG_TEXT);
@@ -200,6 +210,9 @@ static void fill_append_more(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t
     if (members[i]->w.more) add_taken(b, &members[i]->w);
   }
   bind_arrays(&b->binds[0], b, A_STATE, A_WAITS);
+  bind_arrays(&b->binds[2], b, A_ID, A_ID);
+  bind_arrays(&b->binds[2], b, A_STATUS, A_STATUS);
+  add_stmt(op, sql->lock_rows, &b->binds[2]);
   if (b->arrays[T_ID].count) {
     mw_pg_binds *binds = &b->binds[1];
     mw_pg_bind_i64(binds, epoch);
@@ -207,8 +220,8 @@ static void fill_append_more(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t
     bind_arrays(binds, b, T_ID, T_SIGNAL);
     mw_pg_bind_i64(binds, members[0]->w.now_us);
     add_stmt(op, sql->take_signals, binds);
-    b->append = 1;
   }
+  b->writes = op->nstmts;
   add_stmt(op, sql->append_more, &b->binds[0]);
 }
 
@@ -234,7 +247,7 @@ static void fill_append(mw_pg_batch *b, const mw_pg_batch_sql *sql, int64_t epoc
   }
   mw_pg_bind_i64(&b->binds[0], epoch);
   bind_arrays(&b->binds[0], b, A_ID, A_ERROR);
-  b->append = 0;
+  b->writes = 0;
   if (b->more) fill_append_more(b, sql, epoch, members, count, op);
   else add_stmt(op, sql->append, &b->binds[0]);
 }
@@ -303,9 +316,9 @@ static void take_existing(mw_pg_member **members, int count, const PGresult *res
 
 void mw_pg_batch_take(mw_write_kind kind, const mw_pg_batch *batch, int stmt, mw_pg_member **members, int count,
                       const PGresult *result) {
-  if (stmt == (kind == MW_WRITE_APPEND ? batch->append : batch->named ? 1 : 0))
+  if (stmt == batch->writes)
     take_written(members, count, result);
-  else if (kind == MW_WRITE_CREATE && batch->named && stmt == 3)
+  else if (kind == MW_WRITE_CREATE && batch->named && stmt == batch->writes + 2)
     take_existing(members, count, result);
 }
 

@@ -39,7 +39,7 @@ void mw_pg_names_deinit(mw_pg_names *names);
 bool mw_pg_names_add(mw_pg_names *names, const mw_write *write);
 
 typedef struct mw_pg_batch_sql {
-  char *create, *create_more, *take_keys, *create_named, *create_named_more, *append_more, *take_signals, *point_keys, *find_named, *append, *check, *release, *release_claims;
+  char *lock_rows, *take_groups, *create, *create_more, *take_keys, *create_named, *create_named_more, *append_more, *take_signals, *point_keys, *find_named, *append, *check, *release, *release_claims;
 } mw_pg_batch_sql;
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer);
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql);
@@ -52,7 +52,7 @@ typedef struct mw_pg_batch {
   mw_pg_binds binds[MW_PG_STMTS_MAX];
   bool named; /**< Some member has a key or an external id. */
   bool more;  /**< Some member is not a plain run's. */
-  int append; /**< Which statement appends. */
+  int writes; /**< Which statement writes the members, and says which it wrote. */
 } mw_pg_batch;
 void mw_pg_batch_deinit(mw_pg_batch *batch);
 

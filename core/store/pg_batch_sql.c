@@ -17,6 +17,15 @@ static const char take_keys[] =
     " request_hash = excluded.request_hash, created_us = excluded.created_us"
     " WHERE k.created_us < excluded.created_us - 86400000000";
 
+// Runs of a group find a slot, or a place in its line, by a trigger, which locks the group: here all of them, in one order.
+static const char take_groups[] =
+    "INSERT INTO " S "workflow_groups AS g (app, workflow, group_key, running, slots, every_us, burst)"
+    " SELECT DISTINCT ON (i.group_key, i.workflow, i.app) i.app, i.workflow, i.group_key, 0, greatest(1, i.slots), i.every_us, i.burst"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS i(app, workflow, group_key, slots, every_us, burst)"
+    " WHERE i.group_key IS NOT NULL ORDER BY i.group_key, i.workflow, i.app"
+    " ON CONFLICT (app, workflow, group_key) DO UPDATE SET slots = excluded.slots, every_us = excluded.every_us, burst = excluded.burst"
+    " WHERE (g.slots, g.every_us, g.burst) <> (excluded.slots, excluded.every_us, excluded.burst)";
+
 #define CREATE                                                                                                 \
   "INSERT INTO " S "executions (id, app, workflow, external_id, status, owner, fence, due_us, bundle,"         \
   " api_level, journal_version, seed, input, request_hash, created_us, started_us)"                            \
@@ -69,7 +78,7 @@ static const char find_named[] =
 
 static const char create_more[] =
     CREATE_MORE ", $15::text[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::text[])"
-    " AS i(" COLUMNS ", " MORE_COLUMNS ") ORDER BY i.group_key, i.workflow, i.app, i.id ON CONFLICT DO NOTHING RETURNING id";
+    " AS i(" COLUMNS ", " MORE_COLUMNS ") ON CONFLICT DO NOTHING RETURNING id";
 
 static const char create_named_more[] =
     CREATE_MORE ", $15::text[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::text[])"
@@ -124,7 +133,21 @@ static const char append_more[] =
     " FROM held h WHERE e.id = h.id AND h.status > 0 AND " WRITTEN ") "
     "SELECT h.id, h.control FROM held h WHERE " WRITTEN;
 
-// Behind the fence as well, and its locks in the same order.
+// What an append and its triggers will lock: its rows and the parents of those that end, then the groups that they leave.
+static const char lock_rows[] =
+    "WITH ends AS MATERIALIZED ("
+    "SELECT e.app, e.workflow, e.group_key, e.slot, CASE WHEN e.parent_key IS NOT NULL THEN e.parent END AS parent"
+    " FROM unnest($1::uuid[], $2::bigint[]) AS i(id, status) JOIN " S "executions e ON e.id = i.id WHERE i.status >= 8), "
+    "rows AS MATERIALIZED ("
+    "SELECT e.id FROM " S "executions e WHERE e.id IN (SELECT unnest($1::uuid[]) UNION ALL SELECT parent FROM ends)"
+    " ORDER BY e.id FOR NO KEY UPDATE), "
+    "groups AS MATERIALIZED ("
+    "SELECT g.app FROM " S "workflow_groups g WHERE (SELECT count(*) FROM rows) > 0"
+    " AND (g.app, g.workflow, g.group_key) IN (SELECT app, workflow, group_key FROM ends WHERE slot = 1)"
+    " ORDER BY g.group_key, g.workflow, g.app FOR UPDATE) "
+    "SELECT count(*) FROM groups";
+
+// Behind the fence as well.
 static const char take_signals[] =
     "WITH held AS MATERIALIZED ("
     "SELECT e.id FROM unnest($2::uuid[], $3::bigint[]) AS i(id, fence)"
@@ -153,6 +176,8 @@ static const char release_claims[] =
 
 void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
   *sql = (mw_pg_batch_sql){
+      .lock_rows = mw_pg_writer_sql(writer, lock_rows),
+      .take_groups = mw_pg_writer_sql(writer, take_groups),
       .create = mw_pg_writer_sql(writer, create),
       .create_more = mw_pg_writer_sql(writer, create_more),
       .create_named_more = mw_pg_writer_sql(writer, create_named_more),
@@ -170,7 +195,7 @@ void mw_pg_batch_sql_init(mw_pg_batch_sql *sql, const mw_pg_writer *writer) {
 }
 
 void mw_pg_batch_sql_deinit(mw_pg_batch_sql *sql) {
-  char *all[] = {sql->create_more, sql->create_named_more, sql->append_more, sql->take_signals, sql->create, sql->take_keys, sql->create_named, sql->point_keys,    sql->find_named,
+  char *all[] = {sql->lock_rows, sql->take_groups, sql->create_more, sql->create_named_more, sql->append_more, sql->take_signals, sql->create, sql->take_keys, sql->create_named, sql->point_keys,    sql->find_named,
                  sql->append, sql->check,     sql->release,      sql->release_claims};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) mw_free(all[i]);
   *sql = (mw_pg_batch_sql){0};

@@ -286,9 +286,15 @@ static const char renew_sql[] =
 
 // The time of a run of a group has come: the trigger gives it a slot or leaves it in the line.
 static const char admit_sql[] =
-    "UPDATE " S "executions SET status = 6 WHERE status IN (1, 3) AND id IN (SELECT id FROM " S "executions"
+    "WITH due AS MATERIALIZED (SELECT id, app, workflow, group_key FROM " S "executions"
     " WHERE status IN (1, 3) AND group_key IS NOT NULL AND slot = 0 AND due_us <= " DB_NOW_US " + $1::bigint"
-    " ORDER BY due_us LIMIT 1000 FOR UPDATE SKIP LOCKED)";
+    " ORDER BY due_us LIMIT 1000 FOR UPDATE SKIP LOCKED), "
+    // In the order in which groups of writes lock them.
+    "groups AS MATERIALIZED (SELECT g.app FROM " S "workflow_groups g"
+    " WHERE (g.app, g.workflow, g.group_key) IN (SELECT app, workflow, group_key FROM due)"
+    " ORDER BY g.group_key, g.workflow, g.app FOR UPDATE) "
+    "UPDATE " S "executions SET status = 6 WHERE status IN (1, 3) AND id IN (SELECT id FROM due)"
+    " AND (SELECT count(*) FROM groups) >= 0";
 
 // A claim marks what it takes with its token, in the due time that a running execution has no use for, so that a claim whose
 // answer never came can be undone (pg_group.h).

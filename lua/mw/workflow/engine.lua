@@ -120,7 +120,7 @@ local function append_now(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
   if data then run.number = number end
   if to then run.settled = true end
-  return store.append(run.id, run.fence, number, data, to, due_us, output, error_text, nil, more)
+  return store.append(run.id, run.fence, number, data, to, due_us, output, error_text, nil, R.more_of(run, to, more))
 end
 
 -- Nobody would ever look after it again: it is stored as running, by this server.

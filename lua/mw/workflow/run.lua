@@ -166,12 +166,20 @@ local function commit_again(run, err)
   end
 end
 
+--- What goes with a commit beyond a plain one. The end of a run that has a parent or a group does: on PostgreSQL such a write first locks all that
+--- its triggers touch.
+function M.more_of(run, to, more)
+  if run.passes_on and to and status.is_final(to) then return more or {} end
+  return more
+end
+
 --- Appends one journal row (`data` nil: none) and, when `to` is given, the new status. Returns true once it is durable, or nil, err:
 --- "stale" when another owner has the run, or why the row cannot be stored. `more` is as store.append has it.
 function M.commit(run, data, to, due_us, output, error_text, more)
   local number = data and run.number + 1 or 0
   local phase = run.phase
   run.phase = "commit"
+  more = M.more_of(run, to, more)
   run.w_number, run.w_data, run.w_status, run.w_due, run.w_output, run.w_error = number, data, to, due_us, output, error_text
   run.w_more = more
   local ok, err = append(run.id, run.fence, number, data, to, due_us, output, error_text, nil, more)
