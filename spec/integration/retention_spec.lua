@@ -9,6 +9,8 @@ local plugin = [==[
   local mw = require "mw"
   mw.workflow("short", { { name = "a", run = function(ctx) if ctx.input == "bad" then error("bad") end end } }, { keep = { completed = "1h" }, retries = 0 })
   mw.workflow("plain", { { name = "a", run = function() end } })
+  mw.workflow("paced", { { name = "a", run = function() end } }, { concurrency = 2 })
+  mw.workflow("rare", { { name = "a", run = function() end } }, { rate = { max = 1, window = "1d" } })
   mw.workflow("asks", function(ctx) ctx:wait_for("go") end, { keep = 0 })
 ]==]
 
@@ -56,5 +58,20 @@ engines.describe("retention on ", function(engine)
     engine_db.of(s).check_totals()
     for _, id in ipairs(gone) do assert.is_false(is_there(id)) end
     for _, id in ipairs(kept) do assert.is_true(is_there(id), id) end
+  end)
+
+  it("deletes groups that no run is in, and whose rate holds nobody back", function()
+    local db = engine_db.of(s)
+    local function start_in(workflow, group)
+      local id = s:post("/api/v1/executions", { json = { workflow = workflow, group = group } }).json().id
+      if workflow ~= "asks" then s:reach(id, "completed") end
+    end
+    for i = 1, 3 do start_in("paced", "empty-" .. i) end
+    start_in("asks", "taken")
+    start_in("rare", "rated")
+    s:post("/api/v1/executions/sweep", { json = {} })
+    assert.equal("rated\ntaken", db.run "SELECT group_key FROM GROUPS ORDER BY group_key")
+    start_in("paced", "empty-1")
+    assert.equal("0", db.value "SELECT running FROM GROUPS WHERE group_key = 'empty-1'")
   end)
 end)

@@ -8,7 +8,7 @@
 --
 -- A run goes with its journal and its signals, a hundred at a time with a pause after each, so that nobody waits for it. Runs are found by
 -- (workflow, status, id): an id begins with the time of creation, and nothing ends before it is created, so no index is needed for their ends.
--- On PostgreSQL one node does it at a time.
+-- On PostgreSQL one node does it at a time. Groups that no run is in, and whose rate holds nobody back, go as well: the next run makes its group anew.
 
 local core = require "mw.core.task"
 local errors = require "mw.errors"
@@ -22,7 +22,7 @@ local M = {
   first_s = 60, every_s = 600, -- mw.testing sweeps when it is told to
 }
 
-local BATCH, PAUSE_S, TX_S = 100, 0.05, 10
+local BATCH, GROUPS_PAGE, PAUSE_S, TX_S = 100, 500, 0.05, 10
 local FIRST = "00000000-0000-0000-0000-000000000000"
 local LOCK = 7061727467 -- of pg_try_advisory_xact_lock; ours by its number
 local names = { [status.COMPLETED] = "completed", [status.FAILED] = "failed", [status.CANCELLED] = "cancelled" }
@@ -77,6 +77,35 @@ local function in_transaction(...)
   return count, after
 end
 
+-- ---- groups ----
+
+local GROUPS = "SELECT app, workflow, group_key, running, next_us FROM {{schema}}.workflow_groups WHERE (app, workflow, group_key) > ($1, $2, $3)"
+  .. " ORDER BY app, workflow, group_key LIMIT " .. GROUPS_PAGE
+-- It may have been joined since it was read.
+local DELETE_GROUP = "DELETE FROM {{schema}}.workflow_groups WHERE app = $1 AND workflow = $2 AND group_key = $3 AND running = 0 AND next_us < $4"
+
+local function delete_groups(rows)
+  local now_us = runtime.now_us()
+  for _, row in ipairs(rows) do
+    if tonumber(row.running) == 0 and tonumber(row.next_us) < now_us then
+      errors.check(store.query("engine", DELETE_GROUP, { row.app, row.workflow, row.group_key, now_us }))
+    end
+  end
+end
+
+-- Whether it came to the end.
+local function sweep_groups()
+  local after = { "", "", "" }
+  repeat
+    local rows = errors.check(store.query("engine", GROUPS, after))
+    delete_groups(rows)
+    local last = rows[#rows]
+    if last then after = { last.app, last.workflow, last.group_key } end
+    if #rows == GROUPS_PAGE and not (core.sleep(PAUSE_S) and not stopped) then return false end
+  until #rows < GROUPS_PAGE
+  return true
+end
+
 -- ---- the sweep ----
 
 local parked, stopped
@@ -109,6 +138,7 @@ function M.sweep()
     end
     workflow = next_workflow(workflow)
   end
+  sweep_groups()
   return total
 end
 
