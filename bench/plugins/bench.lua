@@ -81,6 +81,34 @@ mw.post("/bench/paced", { timeout = 120 }, function(req, res)
   res:json { triggered = ask.count }
 end)
 
+-- Runs that are at work at the same time: each waits a little in its first step.
+mw.workflow("bench_held", {
+  { name = "a", run = function() mw.sleep("300ms") return { n = 1 } end },
+  { name = "b", run = function(ctx) return { n = ctx.results.a.n + 1 } end },
+  { name = "c", run = function(ctx)
+      mw.kv.incr("done:" .. ctx.input.batch)
+      return { n = ctx.results.b.n + 1 }
+    end },
+})
+
+-- POST /bench/held {"batch": "x", "at_once": 1000, "rounds": 5}: so many at once, so often; answers when all are done.
+mw.post("/bench/held", { timeout = 300 }, function(req, res)
+  local ask = req:json()
+  for round = 1, ask.rounds do
+    local left, lanes = ask.at_once, {}
+    local function trigger_many()
+      while left > 0 do
+        left = left - 1
+        mw.trigger("bench_held", { batch = ask.batch })
+      end
+    end
+    for i = 1, math.min(64, ask.at_once) do lanes[i] = trigger_many end
+    mw.all(lanes)
+    while tonumber(mw.kv.get("done:" .. ask.batch) or 0) < round * ask.at_once do mw.sleep("50ms") end
+  end
+  res:json { done = ask.rounds * ask.at_once }
+end)
+
 mw.get("/bench/done/:batch", function(req, res) res:json { done = mw.kv.get("done:" .. req.params.batch) or 0 } end)
 
 -- Calls `work` count times, `concurrency` at once, and answers how long all of it took.

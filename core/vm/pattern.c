@@ -29,10 +29,19 @@ static uint16_t classes_of(unsigned char c) {
   return bits;
 }
 
+#define CLASSES 11
 static uint16_t class_table[256];
+static uint8_t class_sets[CLASSES][32]; // by the class's bit: its characters
 
-__attribute__((constructor)) static void fill_class_table(void) {
-  for (int c = 0; c < 256; c++) class_table[c] = classes_of((unsigned char)c);
+static inline void add_bit(uint8_t *set, unsigned char c) { set[c >> 3] |= (uint8_t)(1 << (c & 7)); }
+static inline bool has_bit(const uint8_t *set, unsigned char c) { return set[c >> 3] & (1 << (c & 7)); }
+
+__attribute__((constructor)) static void fill_class_tables(void) {
+  for (int c = 0; c < 256; c++) {
+    class_table[c] = classes_of((unsigned char)c);
+    for (int class = 0; class < CLASSES; class++)
+      if (class_table[c] & 1 << class) add_bit(class_sets[class], (unsigned char)c);
+  }
 }
 
 static uint16_t class_named(unsigned char lower) {
@@ -51,9 +60,6 @@ static uint16_t class_named(unsigned char lower) {
     default: return 0;
   }
 }
-
-static inline bool has_bit(const uint8_t *set, unsigned char c) { return set[c >> 3] & (1 << (c & 7)); }
-static inline void add_bit(uint8_t *set, unsigned char c) { set[c >> 3] |= (uint8_t)(1 << (c & 7)); }
 
 // Compiling
 
@@ -85,10 +91,13 @@ static void set_escaped(mw_pattern_item *item, unsigned char x) {
 static void add_escaped(uint8_t *set, unsigned char x) {
   mw_pattern_item item = {0};
   set_escaped(&item, x);
-  for (int b = 0; b < 256; b++) {
-    bool in = class_table[b] & item.classes;
-    if (item.kind == CHAR ? b == x : in == (item.kind == CLASS)) add_bit(set, (unsigned char)b);
+  if (item.kind == CHAR) {
+    add_bit(set, x);
+    return;
   }
+  const uint8_t *members = class_sets[__builtin_ctz(item.classes)];
+  uint8_t flip = item.kind == CLASS ? 0 : 0xff;
+  for (int i = 0; i < 32; i++) set[i] |= members[i] ^ flip;
 }
 
 // The place of the "]" that ends the set, or NULL. The first character after "[" or "[^" never ends it.

@@ -35,6 +35,7 @@ local SAFE = { GET = true, HEAD = true, OPTIONS = true }
 local FORM_TYPES = { ["application/x-www-form-urlencoded"] = true, ["multipart/form-data"] = true, ["text/plain"] = true }
 -- One type and nothing else: "text/plain,application/json" could be read as either.
 local MEDIA_TYPE = "^[%w!#$&^_.+-]+/[%w!#$&^_.+-]+$"
+local JSON = "application/json"
 local TOKEN_FIX = "set a token: moonwatch serve --token TOKEN, and send it as Authorization: Bearer TOKEN"
 
 local function header(req, name)
@@ -47,13 +48,14 @@ M.header = header
 --- The media type of a request, without parameters and in small letters; nil when it has none.
 function M.content_type(req)
   local value = header(req, "content-type")
+  if value == JSON then return value end
   local kind = value and value:match("^%s*([^;%s]+)")
   return kind and kind:lower()
 end
 
 function M.is_loopback_address(ip)
   if not ip then return false end
-  if ip == "unix" then return true end
+  if ip == "unix" or ip == "127.0.0.1" then return true end
   ip = ip:gsub("^::ffff:", "")
   return ip == "::1" or ip:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end
@@ -64,12 +66,24 @@ local function name_of(authority)
     or authority:match("^([^:]*):%d*$") or ""
 end
 
-function M.is_loopback_name(authority)
+-- Answers are kept for the few names that a server is called by; a client that makes some up does not fill this.
+local loopback_names, names_count = {}, 0
+
+local function is_loopback(authority)
   local name = name_of(authority):lower():gsub("%.$", "")
   return name == "localhost" or name == "::1" or name:find("%.localhost$") ~= nil or name:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end
 
 local function denied(message, hint) return errors.new("denied", message, { status = 403, hint = hint }) end
+
+function M.is_loopback_name(authority)
+  if loopback_names[authority] then return true end
+  local answer = is_loopback(authority)
+  if answer and names_count < 64 then
+    loopback_names[authority], names_count = true, names_count + 1
+  end
+  return answer
+end
 
 -- What proxies add. Without a token one that nobody named here must not make the world look local.
 local PROXY_HEADERS = { "x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host", "via" }
@@ -117,7 +131,7 @@ end
 local function check_content_type(req)
   if SAFE[req.method] then return nil end
   local kind = M.content_type(req)
-  if kind and kind:find(MEDIA_TYPE) and not FORM_TYPES[kind] then return nil end
+  if kind == JSON or kind and kind:find(MEDIA_TYPE) and not FORM_TYPES[kind] then return nil end
   return errors.new("invalid", string.format(
     "without a token a request that changes something needs a content type that no HTML form can send, got %s", kind or "none"),
     { status = 415, hint = "add the header content-type: application/json, as in curl -H 'content-type: application/json' …" })

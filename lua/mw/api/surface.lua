@@ -55,7 +55,8 @@ local function check_json_type(req)
   if not is_json_type(kind) then
     errors.throw("invalid", "the body must be JSON with content-type: application/json, got " .. (kind or "no content type"), { status = 415 })
   end
-  local charset = access.header(req, "content-type"):match("[;%s]charset%s*=%s*\"?([%w%-_]+)")
+  local value = access.header(req, "content-type")
+  local charset = value ~= kind and value:match("[;%s]charset%s*=%s*\"?([%w%-_]+)")
   if charset and not charset:lower():find("^utf%-?8$") then
     errors.throw("invalid", "the body must be UTF-8, got charset " .. charset, { status = 415 })
   end

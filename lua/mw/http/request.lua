@@ -92,6 +92,7 @@ local getters = {
 -- "application/json; charset=utf-8" -> "application/json"
 local function content_type(box)
   local value = core.request_header(box, "content-type")
+  if value == "application/json" then return value end
   return value and value:match("^%s*([^;%s]*)"):lower()
 end
 
