@@ -156,7 +156,7 @@ static mw_world read_world(lua_State *L) {
   long long wall, mono;
   unsigned long long state, last, counter;
   if (text && sscanf(text, "%lld %lld %llu %llu %llu", &wall, &mono, &state, &last, &counter) == 5)
-    world = (mw_world){wall, mono, state, {last, counter}};
+    world = (mw_world){wall, mono, state, {.last_ms = last, .counter = counter}};
   return world;
 }
 

@@ -13,7 +13,11 @@
 
 #include "base/world.h"
 
+#define APART_US 1000000 /* below that the machine's clock is taken as it is */
+#define JITTER_US 100000
+
 static _Atomic int64_t shift_us;
+static _Atomic int64_t followed_us; // the other clock minus our monotonic one; 0: none
 
 #ifdef MW_DEBUG
 static const _Atomic int64_t *shared_us; // NULL: none
@@ -36,13 +40,32 @@ static int64_t outside_shift_us(void) {
 static int64_t outside_shift_us(void) { return 0; }
 #endif
 
+static int64_t machine_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + outside_shift_us();
+}
+
 int64_t mw_clock_wall_us(void) {
   const mw_world *world = mw_world_current();
   if (world) return world->wall_us;
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 + atomic_load_explicit(&shift_us, memory_order_relaxed) + outside_shift_us();
+  int64_t wall_us = machine_us(), base_us = atomic_load_explicit(&followed_us, memory_order_relaxed);
+  if (base_us) {
+    int64_t other_us = base_us + mw_clock_real_ns() / 1000;
+    if (llabs(other_us - wall_us) >= APART_US) wall_us = other_us;
+  }
+  return wall_us + atomic_load_explicit(&shift_us, memory_order_relaxed);
 }
+
+// What is known already, at first the machine's own clock, stays as long as it may be right: an answer that took long says little.
+void mw_clock_follow(int64_t other_us, int64_t since_ns) {
+  int64_t now_ns = mw_clock_real_ns(), doubt_us = (now_ns - since_ns) / 2000 + JITTER_US;
+  int64_t base_us = other_us - (since_ns + now_ns) / 2000, known_us = atomic_load(&followed_us);
+  if (!known_us) known_us = machine_us() - now_ns / 1000;
+  atomic_store(&followed_us, llabs(base_us - known_us) > doubt_us ? base_us : known_us);
+}
+
+bool mw_clock_is_followed(void) { return atomic_load_explicit(&followed_us, memory_order_relaxed) != 0; }
 
 int64_t mw_clock_mono_ns(void) {
   const mw_world *world = mw_world_current();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Two clocks. The wall clock says when (stored, shown); the monotonic clock says how long (deadlines, durations).
+// Two clocks. The wall clock says when (stored, shown); the monotonic clock says how long (deadlines, durations). The wall clock is the machine's, or
+// another's that it follows (mw_clock_follow): nodes that share a database have its clock, so that a time which one stores means the same to all.
 // Thread-safe. Specs shift the first with mw_clock_shift; a thread with a world of its own (base/world.h) reads that one's. In builds with MW_DEBUG
 // the file that MW_CLOCK_FILE names shifts it from outside: 8 bytes in the machine's order, microseconds, written to while the program runs.
 
@@ -14,6 +15,7 @@
 int64_t mw_clock_wall_us(void);
 int64_t mw_clock_mono_ns(void);
 void mw_clock_shift(int64_t delta_us);
+void mw_clock_follow(int64_t other_us, int64_t since_ns);
 /* ffi-end */
 
 /** Returns microseconds since 1970-01-01T00:00:00Z. */
@@ -28,6 +30,12 @@ static inline int64_t mw_clock_mono_ms(void) { return mw_clock_mono_ns() / 10000
 void mw_clock_shift(int64_t delta_us);
 /** How far mw_clock_shift has moved it. */
 int64_t mw_clock_shifted_us(void);
+
+/** From now on the wall clock is another one's, as long as the two are apart by a second or more; kept by the monotonic clock, so that a machine's clock
+ * that jumps moves nothing. The other showed `other_us` at some time between `since_ns` of the monotonic clock and now; say it again every now and then. */
+void mw_clock_follow(int64_t other_us, int64_t since_ns);
+/** Whether it was said: times and ids from before are the machine's. */
+bool mw_clock_is_followed(void);
 
 /** Room for an RFC 3339 time with its closing zero. */
 #define MW_CLOCK_TEXT 32

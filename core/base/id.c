@@ -17,6 +17,11 @@ mw_id mw_id_new(void) {
   uint64_t now = (uint64_t)(mw_clock_wall_us() / 1000), random = mw_rand_u64(), ms, count;
 
   pthread_mutex_lock(&lock);
+  bool is_followed = mw_clock_is_followed();
+  if (!world && place->is_followed != is_followed) {
+    place->is_followed = is_followed; // those before came from a clock that counts no more, which may have been ahead
+    place->last_ms = 0;
+  }
   if (now > place->last_ms) {
     place->last_ms = now;
     place->counter = random & 0x1FFFFF; // 26 bits of counter; start in the lower half or less

@@ -8,12 +8,14 @@
 //   mw_world world = {.wall_us = start_us, .mono_ns = 1000000000, .rand_state = seed};
 //   mw_world *before = mw_world_use(&world);  …  mw_world_use(before);
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* ffi-begin */
 /** Where the ids of a process, or of a world, have come to. */
 typedef struct mw_id_place {
   uint64_t last_ms, counter;
+  bool is_followed; /**< They are by another clock (mw_clock_follow). */
 } mw_id_place;
 
 typedef struct mw_world {

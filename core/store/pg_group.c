@@ -482,7 +482,6 @@ int mw_pg_groups_write(mw_pg_groups *groups, const mw_write *write, mw_write_cb 
     if (l->pending_bytes > CREATE_BYTES || now_ms - oldest->queued_ms > CREATE_WAIT_MS) return MW_EBUSY;
   }
   mw_pg_member *m = mw_pg_member_new(write, cb, arg);
-  if (m->w.due_us) m->w.due_us = mw_pg_clock_to_database(&((mw_pg_store *)groups->store)->clock, m->w.due_us);
   m->sequence = ++groups->sequence;
   m->queued_ms = now_ms;
   m->until_ms = now_ms + (create ? CREATE_WAIT_MS : write->patience_ms ? write->patience_ms : PATIENCE_MS);

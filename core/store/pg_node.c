@@ -21,6 +21,7 @@
 #define RENEW_TIMEOUT_MS (LEASE_MS / 2)
 #define LINE_MIN 8     /* At least so many of a workflow and priority are looked at in a claim. */
 #define AGAIN_US 50000 /* When something becomes due just now. */
+#define CLOCKS_APART_US 1000000
 
 // Not clock_timestamp, which is volatile and keeps an index from being used.
 #define DB_NOW_US "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
@@ -43,11 +44,20 @@ struct mw_pg_node {
   char *add, *renew, *admit, *claim, *stop_dead, *next_due;
 };
 
+/** All nodes have the database's clock, as leases and what is due have. */
+static void follow_clock(int64_t database_us, int64_t sent_ns) {
+  int64_t before_us = mw_clock_wall_us();
+  mw_clock_follow(database_us, sent_ns);
+  int64_t moved_us = mw_clock_wall_us() - before_us;
+  if (llabs(moved_us) > CLOCKS_APART_US)
+    mw_log(MW_LOG_WARN, "store", "this machine's clock is not the database's, which counts from now on", MW_LOG_I("moved_ms", moved_us / 1000));
+}
+
 static void on_result(mw_pg_op *op, int stmt, const PGresult *result) {
   mw_pg_node *node = MW_CONTAINER(op, mw_pg_node, op);
   if (PQntuples(result) != 1) return;
   node->epoch = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-  if (PQnfields(result) > 1) mw_pg_clock_take(&node->store->clock, strtoll(PQgetvalue(result, 0, 1), NULL, 10), node->sent_ns);
+  if (PQnfields(result) > 1) follow_clock(strtoll(PQgetvalue(result, 0, 1), NULL, 10), node->sent_ns);
 }
 
 static void answer_register(mw_pg_node *node, int status, const mw_err *err) {
@@ -184,7 +194,7 @@ static void on_claimed(mw_pg_op *op, int stmt, const PGresult *result) {
   if (stmt == CLAIM_NEXT_DUE) {
     bool known = PQntuples(result) == 1 && !PQgetisnull(result, 0, 0);
     job->number = INT64_MAX;
-    if (known) job->number = mw_pg_clock_from_database(&mw_pg_writer_node(job->writer)->store->clock, strtoll(PQgetvalue(result, 0, 0), NULL, 10));
+    if (known) job->number = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
     return;
   }
   if (stmt != CLAIM_TAKE) return;

@@ -9,7 +9,6 @@
 #include "base/list.h"
 #include "loop/timer.h"
 #include "store/engine.h"
-#include "store/pg_clock.h"
 #include "store/pg_pool.h"
 #include "store/pg_target.h"
 
@@ -21,7 +20,6 @@ typedef struct mw_pg_store {
   mw_work_pool *cancel_pool;
   mw_pg_target *engine, *app, *writer;
   _Atomic int writers_up;     /**< Clients whose writer reaches the database. */
-  mw_pg_clock clock;
   _Atomic int64_t renewed_ms; /**< When a renewal of the lease was last begun. */
   pthread_mutex_t lock;       /**< Of `why`. */
   char why[512];

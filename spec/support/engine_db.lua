@@ -96,7 +96,7 @@ local function hold_sqlite(path)
 end
 
 function M.of(s)
-  local url = s.opts.database
+  local url = s.direct or s.opts.database -- direct: where the server has a proxy before it
   local function prepare(sql)
     sql = sql:gsub("%f[%w_](%u+)%f[^%w_]", function(name)
       return tables[name] and (url and "moonwatch." or "") .. tables[name] or nil

@@ -41,3 +41,38 @@ describe("mw_clock_parse", function()
     end
   end)
 end)
+
+describe("mw_clock_follow", function()
+  local HOUR = 3600e6
+
+  local function wall() return tonumber(C.mw_clock_wall_us()) end
+  local function ahead() return wall() - os.time() * 1e6 end -- of the machine's, which os.time has to the second
+  local function follow(ahead_us, asked_ago_s)
+    C.mw_clock_follow(os.time() * 1000000LL + ahead_us, C.mw_clock_mono_ns() - (asked_ago_s or 0) * 1000000000LL)
+  end
+  local function is_near(expected) assert.is_true(math.abs(ahead() - expected) < 2e6, ahead() .. " us ahead") end
+
+  after_each(function() follow(0) end)
+
+  it("makes the wall clock another one's when both are apart", function()
+    follow(HOUR)
+    is_near(HOUR)
+    follow(-3 * HOUR)
+    is_near(-3 * HOUR)
+  end)
+
+  it("leaves it as it is when they are not", function()
+    follow(0)
+    local before = wall()
+    follow(400000)
+    assert.is_true(wall() - before < 300000)
+  end)
+
+  it("does not believe what may be due to an answer that took long", function()
+    follow(0)
+    follow(-5e6, 20)
+    is_near(0)
+    follow(HOUR, 20)
+    assert.is_true(math.abs(ahead() - HOUR) < 12e6)
+  end)
+end)
