@@ -93,6 +93,17 @@ for name in sleeping finished; do
   done
 done
 
+# Milliseconds that a page of executions takes: the median of seven.
+page_ms() {
+  local i
+  for i in 1 2 3 4 5 6 7; do curl -fs -o /dev/null -w '%{time_total}\n' "${BASES[finished]}/api/v1/executions?limit=50&$1"; done | awk '{print $1 * 1000}' | median
+}
+pages=""
+for query in "" "status=failed" "workflow=bench&status=completed" "tag=none" "group=none" "error=none" "external_id=none&workflow=bench" "created_after=1h"; do
+  pages="$pages; ${query:-all} $(page_ms "$query")"
+done
+echo "seeded_pages: ms for a page of 50 with its total, beside $FINISHED finished ones${pages}"
+
 for turn in $(seq 0 "$ROUNDS"); do
   turn empty list "$COUNT" 1
   turn empty function "$COUNT" 1 ',"workflow":"bench_function"'

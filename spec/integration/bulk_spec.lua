@@ -127,8 +127,7 @@ engines.describe("many runs on ", function(engine)
   end)
 
   it("finds by group, tag, error and time", function()
-    local a, b = start("fails", "failed"), start("slow", "sleeping")
-    db.run("UPDATE EXECUTIONS SET tags = '[\"vip\",\"eu\"]', group_key = 'g' WHERE id = ID('" .. b .. "')")
+    local a, b = start("fails", "failed"), start("slow", "sleeping", nil, { tags = { "vip", "eu" }, group = "g" })
     local function found(filter)
       local preview = bulk { action = "pause", filter = filter, dry_run = true }
       local ids = {}

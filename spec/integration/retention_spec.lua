@@ -43,19 +43,23 @@ engines.describe("retention on ", function(engine)
     local function text(value) return engine.url and ("'%s'"):format(value) or ("x'%s'"):format((value:gsub("-", ""))) end
     local us = (os.time() - days * 86400) * 1e6
     sql(("UPDATE %sjournal SET execution = %s WHERE execution = %s"):format(schema, text(new), text(id)))
+    sql(("UPDATE %sexecution_tags SET execution = %s WHERE execution = %s"):format(schema, text(new), text(id)))
     sql(("UPDATE %sexecutions SET id = %s, created_us = %.0f, finished_us = CASE WHEN finished_us IS NULL THEN NULL ELSE %.0f END WHERE id = %s")
       :format(schema, text(new), us, us, text(id)))
     return new
   end
 
   it("deletes what is older than its workflow keeps it, and nothing else", function()
-    local gone = { age(start("short"), 1), age(start("plain"), 31) }
+    local tagged = s:post("/api/v1/executions?wait=5", { json = { workflow = "plain", tags = { "old", "eu", "old" } } }).json().id
+    assert.equal(1, s:get("/api/v1/executions?tag=old").json().total)
+    local gone = { age(start("short"), 1), age(start("plain"), 31), age(tagged, 31) }
     local kept = { start("short"), age(start("short", "bad"), 1), age(start("plain"), 29), age(start("asks"), 400) }
-    assert.equal(2, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
+    assert.equal(3, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
     assert.equal(0, s:post("/api/v1/executions/sweep", { json = {} }).json().deleted)
     local rows = sql("SELECT count(*) FROM " .. (engine.url and "moonwatch." or "") .. "journal")
     assert.is_truthy(rows == nil or tonumber(tostring(rows):match("%d+")) == 4)
     engine_db.of(s).check_totals()
+    assert.equal("0", engine_db.of(s).value "SELECT count(*) FROM TAGS WHERE execution NOT IN (SELECT id FROM EXECUTIONS)")
     for _, id in ipairs(gone) do assert.is_false(is_there(id)) end
     for _, id in ipairs(kept) do assert.is_true(is_there(id), id) end
   end)

@@ -9,7 +9,7 @@
 --   db.check_totals()                                          -- the counters of executions are what there is
 --   local release = db.hold("journal")                         -- until release() nothing can be written there
 --
--- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES, TOTALS; ID('…') for an id as
+-- Names in capitals stand for the schema's tables: EXECUTIONS, JOURNAL, SIGNALS, AUDIT, CHANGES, GROUPS, CODE, PAUSES, TOTALS, TAGS; ID('…') for an id as
 -- the engine keeps it.
 
 local ffi = require "ffi"
@@ -26,7 +26,7 @@ local M = {}
 
 local tables = {
   EXECUTIONS = "executions", JOURNAL = "journal", SIGNALS = "signals", AUDIT = "audit", CHANGES = "changes", GROUPS = "workflow_groups", CODE = "code",
-  PAUSES = "workflow_pauses", TOTALS = "execution_totals",
+  PAUSES = "workflow_pauses", TOTALS = "execution_totals", TAGS = "execution_tags",
 }
 
 local function join(columns, rows, cell)

@@ -16,6 +16,7 @@ local status = require "mw.workflow.status"
 local M = {}
 
 local MAX_ROWS, MAX_SIGNALS, MAX_FILES = 100000, 10000, 1000
+local MAX_TAGS, MAX_TAG_BYTES = 16, 64
 local MAX_US = 2 ^ 53
 local RAW_DOCUMENT = { raw = { execution = true, journal = true, signals = true, code = true } }
 local RAW_RUN = { raw = { tags = true, state = true, input = true, output = true, error = true } }
@@ -73,12 +74,19 @@ local run_members = {
   started_us = { "number", MAX_US }, finished_us = { "number", MAX_US },
 }
 
+local function check_tags(box)
+  for _, tag in ipairs(list("tags", box, MAX_TAGS)) do
+    if type(tag) ~= "string" or #tag > MAX_TAG_BYTES or tag:find("%c") then invalid("a tag is no text of up to %d bytes", MAX_TAG_BYTES) end
+  end
+end
+
 local function read_run(box)
   local value = box and json.decode(tostring(box), RAW_RUN)
   local run = members("execution", value, run_members)
   run.id, run.status = run.id:lower(), status.number(run.status)
   if not run.status then invalid("%q is no status", tostring(value.status)) end
   if not run.seed:find("^%d+%.%x+$") then invalid("the seed is not one") end
+  if run.tags then check_tags(run.tags) end
   if run.parent_key and not run.parent then invalid("it has a parent's key and no parent") end
   if (run.group_key == nil) ~= (run.group_slots == nil) then run.group_slots = run.group_key and 1 or nil end
   if status.is_final(run.status) and not run.finished_us then invalid("it is %s and has no finished_us", status.name(run.status)) end

@@ -35,6 +35,7 @@ local function tags_text(what, tags)
     count = count + 1
     if type(key) ~= "number" or type(tag) ~= "string" then throw("%s: tags is a list of strings, like { \"vip\", \"eu\" }", what) end
     check_text(what, "a tag", tag, MAX_TAG)
+    if tag:find("%c") then throw("%s: a tag must not have control characters", what) end
   end
   if count > MAX_TAGS then throw("%s: %d tags; at most %d", what, count, MAX_TAGS) end
   if count == 0 then return nil end

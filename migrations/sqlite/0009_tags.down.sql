@@ -1,0 +1,3 @@
+DROP TRIGGER executions_untag;
+DROP TRIGGER executions_tag;
+DROP TABLE execution_tags;
