@@ -28,7 +28,7 @@ local M = {
   read_pauses = nil,    -- function(), in a task: calls set_paused with what the database says (mw.runs)
   on_paused = nil,      -- function(id), in a task: a run of this id was paused here, which may have been taken back meanwhile (mw.runs)
   on_look = nil,        -- function(), in a task: every few seconds, while this state serves (mw.boot)
-  on_cancelled = nil,   -- function(id), in a task: a run of this id was cancelled here, its children may go with it (mw.runs)
+  on_cancelled = nil,   -- function(id), in a run's task: it is about to end as cancelled, its children may go with it (mw.runs)
   claim_every_us = 5e6, -- also without being woken: other nodes' runs whose lease ran out. mw.testing has no other nodes
 }
 
@@ -109,9 +109,11 @@ local function spawn_hook(what, hook, ...)
   if hook then pcall(spawn, run_hook, "workflow " .. what, nil, what, hook, ...) end
 end
 
---- A run was cancelled here: so are the children it said so of.
-function M.note_end(run)
-  if run.driver == imperative then spawn_hook("cancelling children", M.on_cancelled, run.id) end
+--- Cancels the children of a run that ends as cancelled, before it does: when the server ends in between, whoever claims the run does it again.
+--- False when that could not be done now. In the run's task; waits.
+function M.cancel_children(run)
+  if run.driver ~= imperative or not M.on_cancelled then return true end
+  return run_hook("cancelling children", M.on_cancelled, run.id) == true
 end
 
 local function load_pauses() spawn_hook("reading pauses", M.read_pauses) end

@@ -85,7 +85,7 @@ end
 
 -- ---- bodies ----
 
-local engine = { is_stopped = function() return false end, note_due = function() end, note_end = function() end }
+local engine = { is_stopped = function() return false end, note_due = function() end, cancel_children = function() return true end }
 
 local function new_run(def, run, state)
   return {

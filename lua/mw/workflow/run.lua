@@ -43,6 +43,7 @@ local COMMIT_RETRY_S = 1
 M.PAUSE, M.CANCEL, M.UNDO = 1, 2, 3
 M.control_names = { "pause", "cancel", "undo" }
 
+local PUT_BACK_US = 1e6
 local now_us, append, lease_left = runtime.now_us, store.append, store.lease_left
 local local_set, set_timeout, is_current = core.local_set, core.set_timeout, core.is_current
 local floor, max, min = math.floor, math.max, math.min
@@ -219,14 +220,21 @@ function M.cancellation(run)
   return errors.new("cancelled", type(said.message) == "string" and said.message or "the execution was cancelled")
 end
 
+--- Gives the run back as it is, to be claimed again soon.
+function M.put_back(run, data)
+  local due_us = now_us() + PUT_BACK_US
+  local ok, err = commit(run, data, status.SLEEPING, due_us)
+  run.engine.note_due(due_us)
+  return ok, err
+end
+
 --- Gives the run back, due at `due_us`; whoever claims it goes on. What an operator wants of it comes first.
 function M.release(run, data, due_us)
   local now = now_us()
   if run.control then
     local to, text = M.obey(run)
-    local ok, err = commit(run, data, to, due_us or now, nil, text)
-    if ok and to == status.CANCELLED then run.engine.note_end(run) end
-    return ok, err
+    if to == status.CANCELLED and not run.engine.cancel_children(run) then return M.put_back(run, data) end
+    return commit(run, data, to, due_us or now, nil, text)
   end
   due_us = due_us or now
   local ok, err = commit(run, data, due_us > now and status.SLEEPING or status.QUEUED, due_us)

@@ -56,12 +56,12 @@ local function error_text(text, failed)
 end
 
 local function end_as(run, why, text)
+  if why == "cancelled" and not run.engine.cancel_children(run) then return R.put_back(run) end
   local ok, err = writer.commit(run, why == "cancelled" and status.CANCELLED or status.FAILED, nil, nil, text)
   if not ok and err.code ~= "stale" then return R.fail(run, nil, err) end
-  if ok then
+  if ok and why ~= "cancelled" then
     local said = payload.decode(text)
-    if why ~= "cancelled" then R.log_end(run, said.message, said.step) end
-    if why == "cancelled" then run.engine.note_end(run) end
+    R.log_end(run, said.message, said.step)
   end
 end
 

@@ -177,4 +177,20 @@ describe("children of a run", function()
     assert.equal(10, row.status)
     assert.equal("cancelled by eve", json.decode(row.error).message)
   end)
+
+  it("go with a cancelled parent before it ends, and again when that could not be done", function()
+    start(function(ctx) ctx:step("long", function() server.nap(60) end) end)
+    local run, seen = server.trigger("parent"), {}
+    server.engine.on_cancelled = function(id)
+      seen[#seen + 1] = { id, server.row(run).status }
+      if #seen == 1 then error("the database is away") end
+    end
+    server.task.run(5)
+    local row = server.row(run)
+    row.control, row.error = 2, '{"code":"cancelled","message":"cancelled by eve"}'
+    server.task.call(server.engine.control, run.id)
+    server.task.run(200)
+    assert.same({ { run.id, 2 }, { run.id, 2 } }, seen)
+    assert.equal(10, row.status)
+  end)
 end)
