@@ -222,7 +222,7 @@ engines.describe_postgres("PostgreSQL on a bad network", function(engine)
   end)
 
   it("runs what was claimed by a statement whose answer was lost", function()
-    start("pg_claim=after=4,times=3", { ["p.lua"] = [[
+    start("pg_claim=after=1,times=2", { ["p.lua"] = [[
       local mw = require "mw"
       mw.workflow("later", { { name = "a", retries = 1, backoff = "2100ms", run = function(ctx)
         if ctx.attempt == 1 then error("not yet") end

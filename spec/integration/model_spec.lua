@@ -1,13 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- Random workflows of every kind against a model of them, on bad days: SQLite with one server, PostgreSQL with three nodes that share the work, one of
--- which has its clock three hours ahead. Servers are killed, started again on disks and networks that fail, hang past their lease, and lose
+-- which has a clock that jumps. Servers are killed, started again on disks and networks that fail, hang past their lease, and lose
 -- connections (support/trouble.lua). Whatever happens, each run ends as the model says, nothing that was recorded is done again, and undoing goes in
 -- reverse.
 --
 --   MW_TEST_RUNS=300 MW_TEST_KILLS=9      more of it; at most nine interruptions, because eleven of one step are "poison"
 --   MW_TEST_SEED=…                        the same plans again (the seed is printed; what the kernel schedules is not repeated)
 
-local ffi = require "ffi"
 local engine_db = require "support.engine_db"
 local engines = require "support.engines"
 local model = require "support.model"
@@ -38,17 +37,18 @@ engines.describe("random workflows on ", function(engine)
     up, random = upstream.start { delay = 0.005 }, generator(seed)
     local url = engine.fresh()
     nodes, dir = {}, posix.temp_dir()
-    posix.write_file(dir .. "/clock", ffi.string(ffi.new("int64_t[1]", 3 * 3600 * 1000000), 8))
+    local clock = url and trouble.clock(dir .. "/clock")
     network = url and proxy.start(tonumber(url:match("@[^/:]+:(%d+)")), seed)
     for i = 1, url and 3 or 1 do
       nodes[i] = server.start {
         plugins = { ["model.lua"] = model.plugin }, database = url and network:url(url), args = { "--workers", i == 1 and "2" or "1" },
-        env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port, MW_CLOCK_FILE = i == 2 and dir .. "/clock" or nil },
+        env = { APP_UPSTREAM = "http://127.0.0.1:" .. up.port, MW_CLOCK_FILE = url and i == 2 and dir .. "/clock" or nil },
       }
     end
     nodes[1].direct = url
     nodes[1]:get("/set_up")
-    luck = trouble.new { nodes = nodes, network = network, random = random, ends = kills }
+    if clock then clock(3 * 3600 * 1000000) end
+    luck = trouble.new { nodes = nodes, network = network, clock = clock, random = random, ends = kills }
   end)
   after_each(function()
     luck:wake()

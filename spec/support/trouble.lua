@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Bad luck for servers under test: they are killed, started again on a failing disk or network, hang past their lease, lose connections.
+-- Bad luck for servers under test: they are killed, started again on a failing disk or network, hang past their lease, lose connections, and the clock
+-- of one jumps.
 --
---   local t = trouble.new { nodes = nodes, network = proxy or nil, random = random, ends = 9 }     -- network: of a PostgreSQL with several nodes
+--   local clock = trouble.clock(dir .. "/clock")        -- MW_CLOCK_FILE of a server; clock(us) sets how far it is ahead
+--   local t = trouble.new { nodes = nodes, network = proxy or nil, clock = clock, random = random, ends = 9 }
+--                                                       -- network: of a PostgreSQL with several nodes
 --   t:strike()          -- something happens to somebody; what it was is in t.log
 --   t:tend()            -- call it often: starts again what has ended by itself, wakes what hung long enough
 --   t:node()            -- one that can be asked
@@ -9,8 +12,9 @@
 --   t:calm()            -- ends all of it; every node is up, and nothing fails any more
 --   t.interruptions     -- how often work was interrupted: a step may have been called so many times more. Stays below `ends`.
 --
--- random(n): 1 to n. After `ends` interruptions only what interrupts nothing strikes.
+-- random(n): 1 to n. Without `clock` none jumps: on SQLite what sleeps waits for the clock when it was set back between two starts. After `ends` interruptions only what interrupts nothing strikes.
 
+local ffi = require "ffi"
 local posix = require "support.posix"
 
 local M = {}
@@ -19,6 +23,7 @@ Trouble.__index = Trouble
 
 local SIGSTOP, SIGCONT = 19, 18
 local PAST_LEASE_S = 12 -- a lease is 10 s
+local HOUR_US = 3600 * 1000000
 
 -- N becomes a random number, so that the moment differs.
 local FAULTS = {
@@ -31,9 +36,20 @@ local FAULTS = {
   },
 }
 
+-- Written in place, since a server has the file mapped.
+function M.clock(path)
+  posix.write_file(path, ("\0"):rep(8))
+  local file = assert(io.open(path, "r+b"))
+  return function(us)
+    file:seek("set", 0)
+    file:write(ffi.string(ffi.new("int64_t[1]", us), 8))
+    file:flush()
+  end
+end
+
 function M.new(opts)
   return setmetatable({
-    nodes = opts.nodes, network = opts.network, random = opts.random, ends = opts.ends, interruptions = 0, log = {}, hung = nil, has_hung = false,
+    nodes = opts.nodes, network = opts.network, clock = opts.clock, random = opts.random, ends = opts.ends, interruptions = 0, log = {}, hung = nil, has_hung = false,
   }, Trouble)
 end
 
@@ -103,6 +119,12 @@ local function worsen_network(self)
   if kind == 4 then self.network:set("delay", 0.01) self:note "answers are late" end
 end
 
+local function move_clock(self)
+  local hours = self.random(7) - 4
+  self.clock(hours * HOUR_US)
+  self:note("a clock is %d h ahead", hours)
+end
+
 local function soothe_network(self)
   for _, name in ipairs { "cut_reply", "cut_request", "delay" } do self.network:set(name, 0) end
 end
@@ -110,6 +132,7 @@ end
 function Trouble:strike()
   self:tend()
   if self.network then soothe_network(self) end
+  if self.clock and self.random(5) == 1 then return move_clock(self) end
   local is_spent = self.interruptions >= self.ends
   if self.network and (is_spent or self.random(2) == 1) then return worsen_network(self) end
   if is_spent then return end
