@@ -104,6 +104,8 @@ typedef enum mw_config_kind {
   X(migrate_auto, "migrate.auto", BOOL, "true", 0, 0, NULL, NULL, NULL, false, "Apply pending migrations on start")               \
   X(postgres_schema, "postgres.schema", STR, "moonwatch", 0, 0, NULL, NULL, NULL, false, "Schema of Moonwatch's own tables")      \
   X(postgres_pool, "postgres.pool", INT, "4", 1, 100, NULL, NULL, NULL, false, "Connections a worker for mw.query")               \
+  X(postgres_lease, "postgres.lease", DURATION, "10s", 3000, 600000, NULL, NULL, NULL, false,                                     \
+    "How long a node that is not heard of keeps its executions before others take them over")                                     \
   X(redis_url, "redis.url", STR, "", 0, 0, "REDIS_URL", NULL, NULL, true,                                                         \
     "Redis for mw.redis: redis://user:password@host:6379/0, rediss://… or unix:///path; redis = \"…\" in short")                   \
   X(redis_timeout, "redis.timeout", DURATION, "5s", 1, 3600000, NULL, NULL, NULL, false,                                          \

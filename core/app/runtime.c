@@ -277,7 +277,7 @@ static int open_all(mw_runtime *rt, mw_err *err) {
   const mw_config *conf = rt->conf;
   mw_store_conf store = {.database_url = conf->database, .app_url = conf->app_database[0] ? conf->app_database : NULL,
                          .data_dir = conf->data, .schema = conf->postgres_schema, .pg_pool_size = (int)conf->postgres_pool,
-                         .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
+                         .pg_lease_ms = conf->postgres_lease, .max_payload_bytes = (size_t)conf->workflow_max_payload, .exclusive = true};
   int rc = mw_store_open(&store, &rt->store, err);
   if (!rc) rc = mw_proxies_configured(conf, &rt->proxies, err);
   if (!rc) rc = open_access_log(rt, err);

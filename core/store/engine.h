@@ -27,6 +27,7 @@ struct mw_store {
   char *data_dir;
   char *schema;
   int pg_pool_size;
+  int64_t pg_lease_ms;
   int sqlite_readers;
   size_t max_payload_bytes;
   bool exclusive;

@@ -16,9 +16,6 @@
 // renewed every third of it by whichever client comes first; a node whose lease is over, or that started again
 // under its old id, is dead, and its executions can be claimed. What the fence protects is in pg_batch.c.
 
-#define LEASE_MS 10000
-#define RENEW_MS (LEASE_MS / 3)
-#define RENEW_TIMEOUT_MS (LEASE_MS / 2)
 #define LINE_MIN 8     /* At least so many of a workflow and priority are looked at in a claim. */
 #define AGAIN_US 50000 /* When something becomes due just now. */
 #define CLOCKS_APART_US 1000000
@@ -44,6 +41,8 @@ struct mw_pg_node {
   char *add, *renew, *admit, *claim, *stop_dead, *next_due;
 };
 
+static int64_t renew_ms(const mw_pg_node *node) { return node->store->base.pg_lease_ms / 3; }
+
 /** All nodes have the database's clock, as leases and what is due have. */
 static void follow_clock(int64_t database_us, int64_t sent_ns) {
   int64_t before_us = mw_clock_wall_us();
@@ -68,8 +67,8 @@ static void answer_register(mw_pg_node *node, int status, const mw_err *err) {
 
 static void take_lease(mw_pg_node *node) {
   atomic_store(&node->store->base.epoch, node->epoch);
-  atomic_store(&node->store->base.lease_until_ms, node->sent_ms + LEASE_MS * 2 / 3);
-  mw_timer_start(node->loop, &node->timer, RENEW_MS);
+  atomic_store(&node->store->base.lease_until_ms, node->sent_ms + node->store->base.pg_lease_ms * 2 / 3);
+  mw_timer_start(node->loop, &node->timer, renew_ms(node));
 }
 
 static void on_done(mw_pg_op *op, int status, const char *sqlstate, const mw_err *err) {
@@ -111,18 +110,19 @@ static void run(mw_pg_node *node, mw_pg_conn *conn, bool renewing) {
   node->binds.count = 0;
   mw_pg_bind_text(&node->binds, node->id);
   mw_pg_bind_text(&node->binds, store->node_name);
+  mw_pg_bind_i64(&node->binds, store->pg_lease_ms * 1000);
   if (renewing) mw_pg_bind_i64(&node->binds, atomic_load(&store->epoch));
   node->op.stmts[0] = (mw_pg_stmt){
       .sql = renewing ? node->renew : node->add, .params = mw_pg_binds_params(&node->binds), .prepare = true};
   node->op.nstmts = 1;
-  mw_timer_start(node->loop, &node->timer, RENEW_TIMEOUT_MS);
+  mw_timer_start(node->loop, &node->timer, store->pg_lease_ms / 2);
   mw_pg_conn_run(conn, &node->op);
 }
 
 /** The op has no answer. What stands before it gets as long as a lease; then nobody is at the other end, and without a lease
  * this node may do nothing with what would still come. */
 static void give_up_waiting(mw_pg_node *node) {
-  int64_t left_ms = LEASE_MS - (mw_clock_mono_ms() - node->sent_ms);
+  int64_t left_ms = node->store->base.pg_lease_ms - (mw_clock_mono_ms() - node->sent_ms);
   if (mw_pg_conn_is_front(&node->op)) {
     mw_pg_conn_cancel(&node->op);
   } else if (left_ms > 0) {
@@ -143,21 +143,21 @@ static void on_timer(mw_timer *timer, void *arg) {
   mw_pg_conn *conn = mw_pg_writer_conn(node->writer);
   if (!conn) return; // Renewed when it comes back.
   if (atomic_load(&node->store->base.epoch) == 0) {
-    mw_timer_start(node->loop, timer, RENEW_MS);
+    mw_timer_start(node->loop, timer, renew_ms(node));
     return;
   }
   int64_t renewed_ms = atomic_load(&node->store->renewed_ms);
-  int64_t due_ms = renewed_ms + RENEW_MS - mw_clock_mono_ms();
+  int64_t due_ms = renewed_ms + renew_ms(node) - mw_clock_mono_ms();
   if (due_ms <= 0 && atomic_compare_exchange_strong(&node->store->renewed_ms, &renewed_ms, mw_clock_mono_ms()))
     run(node, conn, true);
   else
-    mw_timer_start(node->loop, &node->timer, due_ms > 0 ? due_ms : RENEW_MS);
+    mw_timer_start(node->loop, &node->timer, due_ms > 0 ? due_ms : renew_ms(node));
 }
 
 bool mw_pg_node_on_conn(mw_pg_node *node, mw_pg_conn *conn) {
   bool registered = atomic_load(&node->store->base.epoch) != 0;
   if (!registered && !node->cb) {
-    mw_timer_start(node->loop, &node->timer, RENEW_MS); // another client may register; then this one watches over the lease, too
+    mw_timer_start(node->loop, &node->timer, renew_ms(node)); // another client may register; then this one watches over the lease, too
     return false;
   }
   run(node, conn, registered);
@@ -277,7 +277,7 @@ int mw_pg_claim(mw_store_client *base, int64_t now_us, int limit, mw_claim_cb cb
 /* ---- life ---- */
 
 #define S "{{schema}}."
-#define LEASE_END DB_NOW_US " + 10000000"
+#define LEASE_END DB_NOW_US " + $3::bigint"
 #define DEAD                                                                                                   \
   "stopped_us IS NULL AND epoch <> $1::bigint"                                                                 \
   " AND (node_id = $2::uuid OR lease_until_us IS NULL OR lease_until_us < " DB_NOW_US ")"
@@ -290,7 +290,7 @@ static const char add_sql[] =
 // all the same.
 static const char renew_sql[] =
     "INSERT INTO " S "nodes AS n (epoch, node_id, name, started_us, lease_until_us) OVERRIDING SYSTEM VALUE"
-    " VALUES ($3::bigint, $1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ")"
+    " VALUES ($4::bigint, $1::uuid, $2::text, " DB_NOW_US ", " LEASE_END ")"
     " ON CONFLICT (epoch) DO UPDATE SET lease_until_us = excluded.lease_until_us, stopped_us = NULL"
     " RETURNING n.epoch, " DB_NOW_US;
 

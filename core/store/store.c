@@ -18,6 +18,7 @@
 #define JOURNAL_EXTRA_BYTES (64 * 1024) // what a journal row may have around one result
 #define DEFAULT_QUERY_MS 30000
 #define DEFAULT_TX_MS 10000
+#define DEFAULT_LEASE_MS 10000
 #define DEFAULT_MAX_ROWS 100000
 #define DEFAULT_PATIENCE_MS 60000
 #define UNATTENDED_MS ((int64_t)24 * 3600 * 1000)
@@ -82,6 +83,7 @@ int mw_store_open(const mw_store_conf *conf, mw_store **out, mw_err *err) {
   store->data_dir = mw_strdup(conf->data_dir);
   store->schema = mw_strdup(schema);
   store->pg_pool_size = conf->pg_pool_size ? conf->pg_pool_size : 4;
+  store->pg_lease_ms = conf->pg_lease_ms ? conf->pg_lease_ms : DEFAULT_LEASE_MS;
   store->sqlite_readers = conf->sqlite_readers ? conf->sqlite_readers : 2;
   store->max_payload_bytes = conf->max_payload_bytes ? conf->max_payload_bytes : DEFAULT_PAYLOAD_BYTES;
   store->exclusive = conf->exclusive;

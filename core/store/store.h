@@ -36,6 +36,7 @@ typedef struct mw_store_conf {
   const char *data_dir;     /**< Made (0700) when absent. Its lock names the pid of the process that holds it. */
   const char *schema;       /**< PostgreSQL schema of our tables. NULL: "moonwatch". */
   int pg_pool_size;         /**< APP connections a worker. 0: 4. */
+  int64_t pg_lease_ms;      /**< PostgreSQL: how long a node that is not heard of keeps its runs; at least 3 s. 0: 10 s. */
   int sqlite_readers;       /**< Reader threads a file. 0: 2. */
   size_t max_payload_bytes; /**< Of one input, result or state. 0: 1 MiB. */
   bool exclusive;           /**< Take the data lock (serve, migrate). False: read-only tools. */

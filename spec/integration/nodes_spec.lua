@@ -11,8 +11,9 @@ local upstream = require "support.upstream"
 
 local SIGSTOP, SIGCONT = 19, 18
 local STEPS = 6
--- A lease is 10 s and is renewed every third of it, so that at least two thirds are left of it at any moment.
-local EARLIEST, LATEST = 6, 25
+-- A lease is renewed every third of it, so that at least two thirds are left of it at any moment.
+local LEASE = 6
+local EARLIEST, LATEST = LEASE * 0.6, LEASE + 15
 
 local plugin = [==[
   local mw = require "mw"
@@ -43,7 +44,7 @@ engines.describe_postgres("nodes that end or hang", function(engine)
     local url = engine.fresh()
     for _, name in ipairs { "ahead", "hangs", "dies" } do
       nodes[name] = server.start { plugins = { ["p.lua"] = plugin }, database = url, args = { "--workers", "1" },
-        env = { APP_NODE = name, APP_UPSTREAM = up.url, MW_CLOCK_FILE = name == "ahead" and dir .. "/clock" or nil } }
+        env = { MOONWATCH_POSTGRES_LEASE = LEASE .. "s", APP_NODE = name, APP_UPSTREAM = up.url, MW_CLOCK_FILE = name == "ahead" and dir .. "/clock" or nil } }
     end
   end)
   after_each(function()
