@@ -460,10 +460,9 @@ local function wait_for_work(last_us)
   if err and err.code == "cancelled" then stopped = true end
 end
 
--- In case what another node said was lost (store.notify is best effort).
+-- In case what another node said was lost (store.notify is best effort), or was said of a run between its commit and its being in hand.
 local function look_at_controls()
-  if store.engine() ~= "postgres" then return end
-  load_pauses()
+  if store.engine() == "postgres" then load_pauses() end
   if next(in_hand) == nil then return end
   local rows = store.query("engine", "SELECT id FROM {{schema}}.executions WHERE status = 2 AND control <> 0 LIMIT 1000")
   for _, row in ipairs(rows or {}) do M.control(row.id) end

@@ -129,6 +129,19 @@ describe("the engine at bad moments", function()
     assert.equal(FAILED, server.row(run).status)
   end)
 
+  it("finds a wish that nobody told the owner of, within seconds", function()
+    server.declare(function(ctx) ctx:step("long", function() server.nap(1000) end) end)
+    local run = server.trigger("w")
+    local row = server.row(run)
+    server.store.on_query = function(_, sql)
+      return sql:find("control <> 0", 1, true) and row.status == 2 and row.control ~= 0 and { { id = run.id } } or {}
+    end
+    server.task.run(3)
+    row.control = CANCEL
+    server.task.run(12)
+    assert.equal(10, row.status)
+  end)
+
   it("lets a run sleep whose body catches that it ended and goes on until it is killed", function()
     local woken = false
     local row = run_of(function(ctx)
