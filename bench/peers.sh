@@ -32,9 +32,9 @@ run_peers() {
   [ -d "$PEERS" ] && command -v npm >/dev/null || { echo "workflow_peers: not measured, no harness at PEERS or no npm"; return; }
   export BENCH_DIR=$WORK/peers PEER_WORK=${PEER_WORK:-$WORK/peer-work}
   chmod 711 "$WORK"
+  trap 'bash "$PEERS/lib/servers.sh" stop >/dev/null; stop_server; rm -rf "$WORK"' EXIT
   bash "$PEERS/lib/servers.sh" start aof >/dev/null || return
   for name in dbos graphile-worker pg-boss; do peer "$name" postgres; done
   peer bullmq sqlite # on Redis: the nearest is the store that is in process
-  bash "$PEERS/lib/servers.sh" stop >/dev/null
 }
 run_peers

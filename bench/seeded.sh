@@ -99,7 +99,7 @@ page_ms() {
   for i in 1 2 3 4 5 6 7; do curl -fs -o /dev/null -w '%{time_total}\n' "${BASES[finished]}/api/v1/executions?limit=50&$1"; done | awk '{print $1 * 1000}' | median
 }
 pages=""
-for query in "" "status=failed" "workflow=bench&status=completed" "tag=none" "group=none" "error=none" "external_id=none&workflow=bench" "created_after=1h"; do
+for query in "" "status=failed" "workflow=bench&status=completed" "tag=none" "group=none" "error=none" "external_id=none" "created_after=1h"; do
   pages="$pages; ${query:-all} $(page_ms "$query")"
 done
 echo "seeded_pages: ms for a page of 50 with its total, beside $FINISHED finished ones${pages}"

@@ -58,11 +58,13 @@ int64_t mw_clock_wall_us(void) {
 }
 
 // What is known already, at first the machine's own clock, stays as long as it may be right: an answer that took long says little.
-void mw_clock_follow(int64_t other_us, int64_t since_ns) {
-  int64_t now_ns = mw_clock_real_ns(), doubt_us = (now_ns - since_ns) / 2000 + JITTER_US;
+int64_t mw_clock_follow(int64_t other_us, int64_t since_ns) {
+  int64_t before_us = mw_clock_wall_us(), now_ns = mw_clock_real_ns(), doubt_us = (now_ns - since_ns) / 2000 + JITTER_US;
   int64_t base_us = other_us - (since_ns + now_ns) / 2000, known_us = atomic_load(&followed_us);
   if (!known_us) known_us = machine_us() - now_ns / 1000;
   atomic_store(&followed_us, llabs(base_us - known_us) > doubt_us ? base_us : known_us);
+  int64_t moved_us = mw_clock_wall_us() - before_us;
+  return llabs(moved_us) < APART_US ? 0 : moved_us;
 }
 
 bool mw_clock_is_followed(void) { return atomic_load_explicit(&followed_us, memory_order_relaxed) != 0; }

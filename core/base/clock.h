@@ -15,7 +15,7 @@
 int64_t mw_clock_wall_us(void);
 int64_t mw_clock_mono_ns(void);
 void mw_clock_shift(int64_t delta_us);
-void mw_clock_follow(int64_t other_us, int64_t since_ns);
+int64_t mw_clock_follow(int64_t other_us, int64_t since_ns);
 /* ffi-end */
 
 /** Returns microseconds since 1970-01-01T00:00:00Z. */
@@ -32,8 +32,9 @@ void mw_clock_shift(int64_t delta_us);
 int64_t mw_clock_shifted_us(void);
 
 /** From now on the wall clock is another one's, as long as the two are apart by a second or more; kept by the monotonic clock, so that a machine's clock
- * that jumps moves nothing. The other showed `other_us` at some time between `since_ns` of the monotonic clock and now; say it again every now and then. */
-void mw_clock_follow(int64_t other_us, int64_t since_ns);
+ * that jumps moves nothing. The other showed `other_us` at some time between `since_ns` of the monotonic clock and now; say it again every now and then.
+ * Returns how far that moved the wall clock; 0 when it is less than a second. */
+int64_t mw_clock_follow(int64_t other_us, int64_t since_ns);
 /** Whether it was said: times and ids from before are the machine's. */
 bool mw_clock_is_followed(void);
 

@@ -37,10 +37,10 @@ int mw_poll_open(mw_loop *loop, int fd, mw_poll_cb cb, void *arg, mw_poll **out)
 
 int mw_poll_set(mw_poll *poll, int events) {
   if (events == poll->events) return 0;
-  poll->events = events;
-  if (!events) return uv_poll_stop(&poll->uv);
   int theirs = ((events & MW_POLL_READ) ? UV_READABLE : 0) | ((events & MW_POLL_WRITE) ? UV_WRITABLE : 0);
-  return uv_poll_start(&poll->uv, theirs, on_events);
+  int rc = events ? uv_poll_start(&poll->uv, theirs, on_events) : uv_poll_stop(&poll->uv);
+  poll->events = rc ? 0 : events;
+  return rc;
 }
 
 void mw_poll_close(mw_poll *poll) {

@@ -18,7 +18,6 @@
 
 #define LINE_MIN 8     /* At least so many of a workflow and priority are looked at in a claim. */
 #define AGAIN_US 50000 /* When something becomes due just now. */
-#define CLOCKS_APART_US 1000000
 
 // Not clock_timestamp, which is volatile and keeps an index from being used.
 #define DB_NOW_US "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
@@ -45,10 +44,8 @@ static int64_t renew_ms(const mw_pg_node *node) { return node->store->base.pg_le
 
 /** All nodes have the database's clock, as leases and what is due have. */
 static void follow_clock(int64_t database_us, int64_t sent_ns) {
-  int64_t before_us = mw_clock_wall_us();
-  mw_clock_follow(database_us, sent_ns);
-  int64_t moved_us = mw_clock_wall_us() - before_us;
-  if (llabs(moved_us) > CLOCKS_APART_US)
+  int64_t moved_us = mw_clock_follow(database_us, sent_ns);
+  if (moved_us)
     mw_log(MW_LOG_WARN, "store", "this machine's clock is not the database's, which counts from now on", MW_LOG_I("moved_ms", moved_us / 1000));
 }
 

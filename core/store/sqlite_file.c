@@ -302,11 +302,14 @@ int mw_sqlite_file_open(mw_sqlite_file *file, mw_sqlite_store *store, const char
   mw_list_init(&file->reads);
   int code = mw_sqlite_conn_open(&file->writer, file->path, flags, err);
   if (code) return code;
-  // A statement with a trigger keeps what it changes until it is done; without this that goes through a file in /var/tmp, each time.
-  // Plugins' own statements may sort more than memory has.
-  if (!(flags & (MW_SQLITE_GUARDED | MW_SQLITE_READ_ONLY_FILE))) mw_sqlite_control(&file->writer, "PRAGMA temp_store=MEMORY");
-  if (flags & MW_SQLITE_READ_ONLY_FILE) mw_sqlite_conn_close(&file->writer);
-  else sqlite3_wal_hook(file->writer.db, on_wal, file);
+  if (flags & MW_SQLITE_READ_ONLY_FILE) {
+    mw_sqlite_conn_close(&file->writer);
+    return start_threads(file, readers, err);
+  }
+  sqlite3_wal_hook(file->writer.db, on_wal, file);
+  // A statement with triggers keeps what it changes until it is done; without this, much of that goes through a file in /var/tmp. Not for
+  // plugins, whose statements may sort more than memory has.
+  if (!(flags & MW_SQLITE_GUARDED)) mw_sqlite_control(&file->writer, "PRAGMA temp_store=MEMORY");
   return start_threads(file, readers, err);
 }
 

@@ -94,14 +94,13 @@ function M.conditions(given, params)
     params[#params + 1] = value
     list[#list + 1] = (sql:gsub("%?", "$" .. #params))
   end
-  params[#params + 1] = "default"
-  local app = "$" .. #params
-  list[1] = "app = " .. app
+  local app = "$" .. (#params + 1)
+  add("app = ?", "default")
   if given.workflow then add("workflow = ?", given.workflow) end
   if given.status then list[#list + 1] = "status IN (" .. status_numbers(given.status) .. ")" end
   if given.group then add("group_key = ?", given.group) end
-  -- The index of groups has the workflow in front.
-  if given.group and not given.workflow then list[#list + 1] = "workflow IN (SELECT workflow FROM {{schema}}.execution_totals WHERE app = " .. app .. ")" end
+  -- The indexes of groups and of external ids have the workflow in front.
+  if (given.group or given.external_id) and not given.workflow then list[#list + 1] = "workflow IN (SELECT workflow FROM {{schema}}.execution_totals WHERE app = " .. app .. ")" end
   if given.tag then add("id IN (SELECT execution FROM {{schema}}.execution_tags WHERE app = " .. app .. " AND tag = ?)", given.tag) end
   if given.error then add(contains("error", "?"), given.error) end
   if given.error and not given.status then list[#list + 1] = WITH_ERROR end

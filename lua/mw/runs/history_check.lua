@@ -12,11 +12,11 @@ local fold = require "mw.workflow.fold"
 local journal = require "mw.workflow.journal"
 local json = require "mw.core.json"
 local status = require "mw.workflow.status"
+local trigger = require "mw.workflow.trigger"
 
 local M = {}
 
 local MAX_ROWS, MAX_SIGNALS, MAX_FILES = 100000, 10000, 1000
-local MAX_TAGS, MAX_TAG_BYTES = 16, 64
 local MAX_US = 2 ^ 53
 local RAW_DOCUMENT = { raw = { execution = true, journal = true, signals = true, code = true } }
 local RAW_RUN = { raw = { tags = true, state = true, input = true, output = true, error = true } }
@@ -75,8 +75,9 @@ local run_members = {
 }
 
 local function check_tags(box)
-  for _, tag in ipairs(list("tags", box, MAX_TAGS)) do
-    if type(tag) ~= "string" or #tag > MAX_TAG_BYTES or tag:find("%c") then invalid("a tag is no text of up to %d bytes", MAX_TAG_BYTES) end
+  for _, tag in ipairs(list("tags", box, trigger.MAX_TAGS)) do
+    local problem = trigger.tag_problem(tag)
+    if problem then invalid("%s", problem) end
   end
 end
 

@@ -17,6 +17,7 @@ local validate = require "mw.validate"
 local M = {}
 
 local MAX_ID, MAX_TAGS, MAX_TAG, MAX_PRIORITY = 255, 16, 64, 100
+M.MAX_TAGS = MAX_TAGS
 
 --- Of mw.trigger.
 M.options = { id = "string", group = "string", delay = "duration", at = "number", priority = "integer", tags = "table" }
@@ -28,14 +29,20 @@ local function check_text(what, name, value, most)
   return value
 end
 
+--- What is wrong with a tag, if anything.
+function M.tag_problem(tag)
+  if type(tag) ~= "string" then return 'tags is a list of strings, like { "vip", "eu" }' end
+  if tag == "" or #tag > MAX_TAG then return string.format("a tag must have 1 to %d bytes", MAX_TAG) end
+  if tag:find("%c") then return "a tag must not have control characters" end
+end
+
 local function tags_text(what, tags)
   if tags == nil then return nil end
   local count = 0
   for key, tag in pairs(tags) do
     count = count + 1
-    if type(key) ~= "number" or type(tag) ~= "string" then throw("%s: tags is a list of strings, like { \"vip\", \"eu\" }", what) end
-    check_text(what, "a tag", tag, MAX_TAG)
-    if tag:find("%c") then throw("%s: a tag must not have control characters", what) end
+    local problem = M.tag_problem(type(key) == "number" and tag or nil)
+    if problem then throw("%s: %s", what, problem) end
   end
   if count > MAX_TAGS then throw("%s: %d tags; at most %d", what, count, MAX_TAGS) end
   if count == 0 then return nil end
